@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+include_guard()
+include(Catch)
+
+# Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) into one program and tells
+# ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
+# two translation units does not link.
+#   NO_ISA_SWEEP   do not run the program again under the other kernel rows
+#   LABEL, TIMEOUT of each test case
+function(add_vattention_test folder)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_ISA_SWEEP" "LABEL;TIMEOUT" "")
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
+  set(name ${folder})
+  if(folder STREQUAL ".")
+    set(name library)
+  endif()
+  set(program vattention_test_${name})
+  if(NOT arg_LABEL)
+    set(arg_LABEL unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+
+  vattn_packages_of(packages missing ${sources})
+  if(missing)
+    message(FATAL_ERROR "vattention: tests/${folder} needs, not found: ${missing}")
+  endif()
+  add_executable(${program} ${sources})
+  target_link_libraries(${program} PRIVATE vattention_test_support ${packages})
+  target_sources(${program} PRIVATE $<TARGET_OBJECTS:vattention_test_odr>)
+  target_precompile_headers(${program} REUSE_FROM vattention_test_odr)
+
+  catch_discover_tests(${program}
+    TEST_PREFIX "${name}."
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
+    PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+
+  if(NOT arg_NO_ISA_SWEEP)
+    foreach(row IN ITEMS scalar avx2)
+      add_test(NAME isa.${row}.${name} COMMAND ${program}
+        WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+      set_tests_properties(isa.${row}.${name} PROPERTIES
+        ENVIRONMENT VATTN_ISA=${row} LABELS isa TIMEOUT 600)
+    endforeach()
+  endif()
+endfunction()

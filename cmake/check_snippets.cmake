@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DROOT=<repository> -P check_snippets.cmake
+# A ```cpp block of README.md that follows a line `<!-- from examples/XX.cpp -->` stands in that file,
+# white space aside.
+cmake_minimum_required(VERSION 3.22)
+
+if(NOT EXISTS ${ROOT}/README.md)
+  message(STATUS "no README.md")
+  return()
+endif()
+
+# `var`'s text without white space.
+macro(normalise var)
+  string(REGEX REPLACE "[ \t\r\n]+" "" ${var} "${${var}}")
+endmacro()
+
+file(READ ${ROOT}/README.md rest)
+set(faults "")
+set(count 0)
+while(rest MATCHES "<!-- from ([A-Za-z0-9_./-]+) -->[ \t\r\n]*```cpp[^\n]*\n")
+  set(file ${CMAKE_MATCH_1})
+  set(opening "${CMAKE_MATCH_0}")
+  string(FIND "${rest}" "${opening}" at)
+  string(LENGTH "${opening}" length)
+  math(EXPR at "${at} + ${length}")
+  string(SUBSTRING "${rest}" ${at} -1 rest)
+  string(FIND "${rest}" "```" end)
+  string(SUBSTRING "${rest}" 0 ${end} snippet)
+  math(EXPR count "${count} + 1")
+  if(NOT EXISTS ${ROOT}/${file})
+    string(APPEND faults "  ${file} is named by README.md and missing\n")
+    continue()
+  endif()
+  file(READ ${ROOT}/${file} source)
+  string(SUBSTRING "${snippet}" 0 60 head)
+  normalise(snippet)
+  normalise(source)
+  string(REGEX REPLACE "[ \t\r\n]+" " " head "${head}")
+  string(FIND "${source}" "${snippet}" at)
+  if(at EQUAL -1)
+    string(APPEND faults "  the README block that begins `${head}` is not in ${file}\n")
+  endif()
+endwhile()
+if(faults)
+  message(FATAL_ERROR "vattention: README.md and the examples differ\n${faults}")
+endif()
+message(STATUS "${count} README blocks stand in the examples")

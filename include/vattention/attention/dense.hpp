@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Dense attention over every visible row: the fall-back of the functor, and its base line.
+#pragma once
+
+#include "vattention/attention/result.hpp"
+#include "vattention/attention/softmax_state.hpp"
+
+namespace vattn {
+
+/// Checks a call's shapes and numbers; nothing has been touched when it throws.
+/// @throws std::invalid_argument naming `where` and what is wrong.
+template <cache_view View>
+void require_shapes(const char* where, const query_group& q, const View& kv) {
+  require(kv.rows() > 0, where, "at least one key", kv.rows());
+  require(q.data != nullptr && q.heads >= 1, where, "at least one query", q.heads);
+  require(q.dim == kv.key_dim(), where, "queries as long as the keys", q.dim, kv.key_dim());
+  require(q.stride >= q.dim || q.heads == 1, where, "query stride >= query length", q.stride);
+  const logit_options& options = q.logits;
+  require(options.visible_rows <= kv.rows(), where, "visible rows within the cache",
+          options.visible_rows, kv.rows());
+  require(options.visible_rows != 0, where, "at least one visible row", 0);
+  require(std::isfinite(options.scale), where, "a finite scale", options.scale);
+  require(std::isfinite(options.softcap) && options.softcap >= 0.0F, where, "softcap >= 0",
+          options.softcap);
+  require(options.bias_stride >= 0, where, "bias stride >= 0", options.bias_stride);
+}
+
+namespace detail {
+
+/// Dense attention of a checked call. Certificates say `exact`, or `non_finite`.
+template <cache_view View>
+result dense_checked(const decode<View>& call, workspace& ws, index_t more_bytes = 0,
+                     int looks = 0) noexcept {
+  const softmax_state<View> state(call, ws);
+  state.add_range(0, call.visible);
+  const index_t value_dim = call.kv.value_dim();
+  const index_t read = call.visible - call.count_hidden();
+  for (int h = 0; h < call.heads(); ++h) {
+    const bool finite = write_output(state.numerator(h), state.sum(h), value_dim,
+                                     ws.output.data() + h * value_dim);
+    certificate& c = ws.certificates[h] = {};
+    c.status = finite ? status::exact : status::non_finite;
+    c.basis = basis::exact;
+    c.quantity = quantity::output;
+    c.bound = finite ? bound_kind::exact : bound_kind::none;
+    if (finite) c.epsilon = 0.0;
+    c.max_logit = state.max(h);
+    c.denominator = state.sum(h);
+    c.looks = looks;
+    c.rows_total = c.rows_exact = read;
+    c.bytes_touched = more_bytes + read * (key_bytes(call.kv) + value_bytes(call.kv));
+    ws.log_sum_exp[h] = state.max(h) + std::log(state.sum(h));
+    ws.log_sum_exp_error[h] = 0.0;
+  }
+  return {ws, call.heads(), value_dim};
+}
+
+}  // namespace detail
+
+/// Exact attention of g queries, each key and value read once for all of them. Float kernels, double
+/// sums. O(n g (d + d_v)) time, n rows of K and V read, no allocation once the workspace has grown.
+/// @throws std::invalid_argument for shapes that do not fit.
+template <cache_view View>
+result dense(const query_group& queries, const View& kv, workspace& ws) {
+  require_shapes("dense", queries, kv);
+  ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), false);
+  return detail::dense_checked(decode<View>(queries, kv, {}), ws);
+}
+
+}  // namespace vattn

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Running softmax {max, sum, weighted values} of a query group over any list of rows.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "vattention/core/decode.hpp"
+#include "vattention/core/workspace.hpp"
+
+namespace vattn {
+
+/// Softmax sums of g heads, kept in the workspace: m = largest logit, sum = sum exp(l - m),
+/// numerator `[g x d_v]` = sum exp(l - m) v. Kernels work in float on blocks of 256 rows, blocks add up in
+/// double. Rows of -inf logits weigh nothing; with no finite logit at all m = -inf and all sums are 0.
+template <cache_view View>
+class softmax_state {
+public:
+  softmax_state(const decode<View>& call, workspace& ws) noexcept : call_(call), ws_(ws) {
+    const float* sinks = call.queries.logits.sink_logits;
+    for (int h = 0; h < call.heads(); ++h) {
+      constexpr double none = -std::numeric_limits<double>::infinity();
+      const double sink = sinks != nullptr ? static_cast<double>(sinks[h]) : none;
+      max(h) = std::isfinite(sink) ? sink : none;
+      sum(h) = std::isfinite(sink) ? 1.0
+               : sink == none      ? 0.0
+                                   : std::numeric_limits<double>::quiet_NaN();
+    }
+    std::fill_n(ws.softmax_numerator.data(), call.heads() * call.kv.value_dim(), 0.0);
+  }
+
+  double& max(int h) const noexcept { return ws_.softmax_max[h]; }
+  double& sum(int h) const noexcept { return ws_.softmax_sum[h]; }
+  double* numerator(int h) const noexcept {
+    return ws_.softmax_numerator.data() + h * call_.kv.value_dim();
+  }
+
+  /// Adds listed rows. Each key and value is read once for all heads.
+  void add(std::span<const row_t> rows) const noexcept {
+    for_blocks(static_cast<index_t>(rows.size()), [&](index_t at) { return rows[static_cast<std::size_t>(at)]; });
+  }
+  /// Adds the rows [first, last).
+  void add_range(index_t first, index_t last) const noexcept {
+    for_blocks(last - first, [=](index_t at) { return static_cast<row_t>(first + at); });
+  }
+
+private:
+  /// Blocks of rows; those that the bias hides are left out.
+  template <class RowAt>
+  void for_blocks(index_t count, RowAt row_at) const noexcept {
+    row_t rows[workspace::block];
+    index_t filled = 0;
+    for (index_t at = 0; at < count; ++at) {
+      const row_t row = row_at(at);
+      if (call_.hides(row)) continue;
+      rows[filled++] = row;
+      if (filled == workspace::block) add_block(rows, std::exchange(filled, 0));
+    }
+    if (filled > 0) add_block(rows, filled);
+  }
+
+  void add_block(const row_t* rows, index_t count) const noexcept {
+    const View& kv = call_.kv;
+    const int g = call_.heads();
+    float* w = ws_.weights.data();
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(rows[i]);
+    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, kv.key_dim(),
+                           call_.queries.data, call_.queries.stride, g, w, workspace::block);
+    for (int h = 0; h < g; ++h) {
+      float* logits = w + h * workspace::block;
+      call_.to_logits(h, logits, count, [=](index_t i) { return rows[i]; });
+      to_weights(h, logits, count);
+    }
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.value_row(rows[i]);
+    std::fill_n(ws_.sums.data(), g * kv.value_dim(), 0.0F);
+    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, kv.value_dim(), w,
+                           workspace::block, g, ws_.sums.data(), kv.value_dim());
+    for (index_t j = 0; j < g * kv.value_dim(); ++j)
+      ws_.softmax_numerator[j] += static_cast<double>(ws_.sums[j]);
+  }
+
+  /// Logits become weights relative to the running maximum, which moves up where it must.
+  void to_weights(int h, float* logits, index_t count) const noexcept {
+    const auto top = static_cast<double>(call_.kernels.max_of(logits, count));
+    if (top > max(h)) {
+      const double f = sum(h) == 0.0 ? 0.0 : std::exp(max(h) - top);
+      sum(h) *= f;
+      for (index_t j = 0; j < call_.kv.value_dim(); ++j) numerator(h)[j] *= f;
+      max(h) = top;
+    }
+    if (max(h) == -std::numeric_limits<double>::infinity()) {
+      for (index_t i = 0; i < count; ++i) {
+        if (std::isnan(logits[i])) sum(h) = std::numeric_limits<double>::quiet_NaN();
+        logits[i] = 0.0F;
+      }
+      return;
+    }
+    sum(h) += call_.kernels.exp_shifted(logits, count, static_cast<float>(max(h)), logits);
+  }
+
+  const decode<View>& call_;
+  workspace& ws_;
+};
+
+}  // namespace vattn

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Attention over exact rows (weight 1) and drawn rows (weight 1 / probability), with its variance sums.
+#pragma once
+
+#include <array>
+
+#include "vattention/attention/softmax_state.hpp"
+#include "vattention/core/outlook.hpp"
+#include "vattention/kernels/prefetch.hpp"
+
+namespace vattn {
+
+/// The sparse pass of one call. Keys of a row are read once, when it joins. At each look the values of
+/// all drawn rows are summed anew, since a growth changes their probabilities, in the order of the
+/// variance groups: one reading gives the numerator and all variance sums. Leaves a partial result for
+/// each head in the workspace.
+template <cache_view View>
+class weighted_attention {
+public:
+  weighted_attention(const decode<View>& call, workspace& ws) noexcept
+      : call_(call), ws_(ws), exact_(call, ws) {
+    exact_.add(ws.exact.rows());
+  }
+
+  /// Scores the fresh rows of the draw. O(fresh rows).
+  void read_fresh() noexcept {
+    const index_t first = ws_.drawn.fresh();
+    const index_t last = ws_.drawn.size();
+    for (index_t at = first; at < last; at += workspace::block)
+      read_block(at, std::min(workspace::block, last - at));
+  }
+
+  /// Forms every head's partial result from the exact rows and the whole draw.
+  void estimate(design scheme, index_t residual) noexcept {
+    equal_ = scheme == design::fixed_size;
+    deal();
+    prefetch_values(0, begin_[1]);
+    for (int h = 0; h < call_.heads(); ++h) start(h);
+    for (int group = 0; group < variance_groups; ++group) add_group(group);
+    for (int h = 0; h < call_.heads(); ++h) finish(h, scheme, residual);
+  }
+
+  /// Squares y_i^2 of what each drawn row contributes to a sum, into ws.squares, for draws of
+  /// independent inclusions: w^2, w^2 |v|^2, or w^2 |v - o^|^2, which reads the drawn values again.
+  contributions squares(int head, contribution what) noexcept {
+    const index_t count = ws_.drawn.size();
+    contributions sum{{ws_.squares.data(), static_cast<std::size_t>(count)}, 0.0};
+    for (index_t at = 0; at < count; at += workspace::block)
+      sum.total += square_block(head, what, at, std::min(workspace::block, count - at));
+    return sum;
+  }
+
+private:
+  int heads() const noexcept { return call_.heads(); }
+  index_t value_dim() const noexcept { return call_.kv.value_dim(); }
+  row_t row(index_t at) const noexcept { return ws_.drawn.rows()[static_cast<std::size_t>(at)]; }
+
+  void read_block(index_t at, index_t count) noexcept {
+    const View& kv = call_.kv;
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(row(at + i));
+    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, kv.key_dim(),
+                           call_.queries.data, call_.queries.stride, heads(), ws_.logits_of(0) + at,
+                           ws_.logits_of(1) - ws_.logits_of(0));
+    for (int h = 0; h < heads(); ++h)
+      call_.to_logits(h, ws_.logits_of(h) + at, count, [&](index_t i) { return row(at + i); });
+  }
+
+  /// Positions of the draw in the order of their variance groups.
+  void deal() noexcept {
+    const index_t count = ws_.drawn.size();
+    std::uint8_t* group_of = ws_.group_of.data();
+    begin_.fill(0);
+    for (index_t at = 0; at < count; ++at) {
+      group_of[at] = static_cast<std::uint8_t>(variance_group(call_.kv.first_row() + row(at)));
+      ++begin_[group_of[at] + std::size_t{1}];
+    }
+    for (std::size_t g = 0; g < variance_groups; ++g) begin_[g + 1] += begin_[g];
+    std::array<index_t, variance_groups + 1> next = begin_;
+    for (index_t at = 0; at < count; ++at)
+      ws_.by_group[next[group_of[at]]++] = static_cast<std::uint32_t>(at);
+  }
+
+  void start(int h) noexcept {
+    const partial_view state = ws_.head(h);
+    state.clear_sums();
+    state.max_logit() =
+        std::max(exact_.max(h), static_cast<double>(call_.kernels.max_of(
+                                    ws_.logits_of(h), ws_.drawn.size())));
+  }
+
+  void add_group(int group) noexcept {
+    const index_t first = begin_[static_cast<std::size_t>(group)];
+    const index_t last = begin_[static_cast<std::size_t>(group) + 1];
+    const int parts = equal_ ? 2 : 3;
+    std::fill_n(ws_.sums.data(), parts * heads() * value_dim(), 0.0F);
+    for (index_t at = first; at < last; at += workspace::block)
+      add_block(group, at, std::min(workspace::block, last - at), parts);
+    for (int h = 0; h < heads(); ++h) {
+      const partial_view state = ws_.head(h);
+      const float* t_v = ws_.sums.data() + h * value_dim();
+      const float* a_v = t_v + heads() * value_dim();
+      const float* s_v = a_v + heads() * value_dim();
+      const double root = std::sqrt(complement(row_threshold(0)));
+      for (index_t j = 0; j < value_dim(); ++j) {
+        state.numerator()[j] += static_cast<double>(t_v[j]);
+        state.a_v(group)[j] = static_cast<double>(a_v[j]);
+        state.s_v(group)[j] =
+            equal_ ? root * static_cast<double>(t_v[j]) : static_cast<double>(s_v[j]);
+      }
+    }
+  }
+
+  void add_block(int group, index_t at, index_t count, int parts) noexcept {
+    const std::uint32_t* positions = ws_.by_group.data() + at;
+    const View& kv = call_.kv;
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.value_row(row(positions[i]));
+    chances_of(positions, count);
+    for (int h = 0; h < heads(); ++h) {
+      prefetch_values(at + count + count * h / heads(), at + count + count * (h + 1) / heads());
+      weigh(h, positions, count);
+      add_scalars(h, group, count);
+    }
+    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, value_dim(),
+                           ws_.weights.data(), workspace::block, parts * heads(), ws_.sums.data(),
+                           value_dim());
+  }
+
+  /// Asks for the values at the places [first, last) in the order of the groups: they are read next.
+  void prefetch_values(index_t first, index_t last) const noexcept {
+    for (index_t at = first; at < std::min(last, ws_.drawn.size()); ++at)
+      kernels::prefetch_lines(call_.kv.value_row(row(ws_.by_group[at])), value_bytes(call_.kv),
+                              false);
+  }
+
+  threshold_t row_threshold(index_t at) const noexcept {
+    return ws_.drawn.size() == 0 ? certain : ws_.drawn.thresholds()[static_cast<std::size_t>(at)];
+  }
+  /// 1 - p, exactly 0 for a certain row.
+  static double complement(threshold_t threshold) noexcept {
+    return static_cast<double>(certain - threshold) * 0x1p-32;
+  }
+
+  /// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block, and their squared value norms.
+  void chances_of(const std::uint32_t* positions, index_t count) noexcept {
+    float* norms = chances_.ones_and_norms.data() + workspace::block;
+    call_.kernels.square_norms(call_.kv.value_type(), ws_.addresses.data(), count, value_dim(),
+                               norms);
+    for (index_t i = 0; i < count; ++i) ws_.sample_norms[positions[i]] = norms[i];
+    if (equal_) return;
+    for (index_t i = 0; i < count; ++i) {
+      const threshold_t threshold = row_threshold(positions[i]);
+      const double q = complement(threshold);
+      chances_.inverse[i] = static_cast<float>(1.0 / probability(threshold));
+      chances_.complement[i] = static_cast<float>(q);
+      chances_.root[i] = static_cast<float>(std::sqrt(q));
+    }
+  }
+
+  /// Weights of one head for a block: t = w / p, a = t^2 (1 - p) and, unless all p are equal,
+  /// s = t sqrt(1 - p).
+  void weigh(int h, const std::uint32_t* positions, index_t count) noexcept {
+    float* t = ws_.weights.data() + h * workspace::block;
+    float* a = t + heads() * workspace::block;
+    float* s = a + heads() * workspace::block;
+    const float* logits = ws_.logits_of(h);
+    for (index_t i = 0; i < count; ++i) t[i] = logits[positions[i]];
+    exponentiate(ws_.head(h).max_logit(), t, count);
+    if (equal_) {
+      const auto inverse = static_cast<float>(1.0 / probability(row_threshold(0)));
+      const auto q = static_cast<float>(complement(row_threshold(0)));
+      for (index_t i = 0; i < count; ++i) t[i] *= inverse;
+      for (index_t i = 0; i < count; ++i) a[i] = t[i] * t[i] * q;
+      return;
+    }
+    for (index_t i = 0; i < count; ++i) t[i] *= chances_.inverse[i];
+    for (index_t i = 0; i < count; ++i) a[i] = t[i] * t[i] * chances_.complement[i];
+    for (index_t i = 0; i < count; ++i) s[i] = t[i] * chances_.root[i];
+  }
+
+  /// Sums of t, a, a |v|^2 and s of a block.
+  void add_scalars(int h, int group, index_t count) noexcept {
+    const partial_view state = ws_.head(h);
+    const float* t = ws_.weights.data() + h * workspace::block;
+    const float* a = t + heads() * workspace::block;
+    const float* s = a + heads() * workspace::block;
+    const void* rows[3] = {t, a, s};
+    float sums[6];
+    call_.kernels.dot_rows(element::f32, rows, equal_ ? 2 : 3, count, chances_.ones_and_norms.data(),
+                           workspace::block, 2, sums, 3);
+    state.denominator() += static_cast<double>(sums[0]);
+    state.a(group) += static_cast<double>(sums[1]);
+    state.a_vv(group) += static_cast<double>(sums[4]);
+    state.s(group) += equal_ ? std::sqrt(complement(row_threshold(0))) * static_cast<double>(sums[0])
+                             : static_cast<double>(sums[2]);
+  }
+
+  void exponentiate(double max_logit, float* logits, index_t count) const noexcept {
+    if (std::isfinite(max_logit))
+      call_.kernels.exp_shifted(logits, count, static_cast<float>(max_logit), logits);
+    else
+      for (index_t i = 0; i < count; ++i)
+        logits[i] = std::isnan(logits[i]) || max_logit > 0.0
+                        ? std::numeric_limits<float>::quiet_NaN()
+                        : 0.0F;
+  }
+
+  /// Variances of the sampled sums, then the exact rows on top.
+  void finish(int h, design scheme, index_t residual) noexcept {
+    const partial_view state = ws_.head(h);
+    double a = 0, a_vv = 0, norm = 0;
+    for (int group = 0; group < variance_groups; ++group) {
+      a += state.a(group);
+      a_vv += state.a_vv(group);
+    }
+    for (index_t j = 0; j < value_dim(); ++j) norm += state.numerator()[j] * state.numerator()[j];
+    const double d = state.denominator();
+    state.uncertain() = static_cast<double>(count_uncertain(h));
+    state.denominator_variance() = variance_of(a, d * d, scheme, residual);
+    state.numerator_variance() = variance_of(a_vv, norm, scheme, residual);
+    const double f =
+        exact_.sum(h) == 0.0 ? 0.0 : std::exp(exact_.max(h) - state.max_logit());
+    state.denominator() += f * exact_.sum(h);
+    for (index_t j = 0; j < value_dim(); ++j) state.numerator()[j] += f * exact_.numerator(h)[j];
+  }
+
+  /// Drawn rows that are not certain; a row hidden from this head is no evidence for it.
+  index_t count_uncertain(int h) const noexcept {
+    const index_t count = ws_.drawn.size();
+    if (equal_ && call_.queries.logits.bias == nullptr)
+      return row_threshold(0) == certain ? 0 : count;
+    index_t uncertain = 0;
+    for (index_t at = 0; at < count; ++at)
+      uncertain += row_threshold(at) != certain && ws_.logits_of(h)[at] != call_.hidden ? 1 : 0;
+    return uncertain;
+  }
+
+  /// For a draw of fixed size b with probability p: b / (b - 1) (A - (1 - p) total^2 / b), which is the
+  /// textbook n^2 (1/b - 1/n) S^2. For independent inclusions A itself.
+  double variance_of(double a, double total_square, design scheme, index_t residual) const noexcept {
+    if (scheme == design::independent || residual == 0) return a;
+    const auto b = static_cast<double>(ws_.drawn.size());
+    if (b < 2.0) return std::numeric_limits<double>::infinity();
+    const double q = 1.0 - b / static_cast<double>(residual);
+    return std::max(0.0, b / (b - 1.0) * (a - q * total_square / b));
+  }
+
+  double square_block(int head, contribution what, index_t at, index_t count) noexcept {
+    const partial_view state = ws_.head(head);
+    float* w = ws_.weights.data();
+    float* along = w + workspace::block;
+    std::copy_n(ws_.logits_of(head) + at, count, w);
+    exponentiate(state.max_logit(), w, count);
+    double output_norm = 0.0;
+    if (what == contribution::output) output_norm = project(state, at, count, along);
+    double total = 0.0;
+    for (index_t i = 0; i < count; ++i) {
+      const double norm = ws_.sample_norms[at + i];
+      double square = static_cast<double>(w[i]) * static_cast<double>(w[i]);
+      if (what == contribution::numerator) square *= norm;
+      if (what == contribution::output)
+        square *= std::max(0.0, norm - 2.0 * static_cast<double>(along[i]) + output_norm);
+      ws_.squares[at + i] = static_cast<float>(square);
+      total += square;
+    }
+    return total;
+  }
+  /// v.o^ of a block of drawn rows; returns |o^|^2.
+  double project(const partial_view& state, index_t at, index_t count, float* along) const noexcept {
+    double norm = 0.0;
+    float* output = ws_.sums.data();
+    for (index_t j = 0; j < value_dim(); ++j) {
+      output[j] = static_cast<float>(state.numerator()[j] / state.denominator());
+      norm += static_cast<double>(output[j]) * static_cast<double>(output[j]);
+    }
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = call_.kv.value_row(row(at + i));
+    call_.kernels.dot_rows(call_.kv.value_type(), ws_.addresses.data(), count, value_dim(), output,
+                           value_dim(), 1, along, workspace::block);
+    return norm;
+  }
+
+  /// 1 / p, 1 - p and sqrt(1 - p) of a block's rows, and their squared value norms behind a row of ones.
+  struct block_chances {
+    float inverse[workspace::block], complement[workspace::block], root[workspace::block];
+    std::array<float, 2 * workspace::block> ones_and_norms;
+    block_chances() noexcept { ones_and_norms.fill(1.0F); }
+  };
+
+  const decode<View>& call_;
+  workspace& ws_;
+  softmax_state<View> exact_;
+  // Of the look in progress: where the variance groups begin, and whether all probabilities are equal.
+  std::array<index_t, variance_groups + 1> begin_{};
+  bool equal_ = true;
+  block_chances chances_;
+};
+
+}  // namespace vattn

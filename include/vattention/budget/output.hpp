@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The default budget: certify the output itself, and grow until the certificate holds.
+#pragma once
+
+#include <algorithm>
+
+#include "vattention/certify/output.hpp"
+#include "vattention/core/concepts.hpp"
+
+namespace vattn::budget {
+
+/// Grows the sample until `bound_output` is at most epsilon for every head, judging anew after each
+/// growth. The next size solves factor V(size) <= (epsilon / (1 + epsilon) ||N^||)^2, within 1.15 (1.5
+/// from the second look on) and 4 times the present one; fewer than 16 uncertain rows always double it.
+/// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read.
+///
+/// A cap on the sampled rows stops growth; the certificate then says `capped` and what was reached.
+/// Looking repeatedly at one sample is paid for by the inflation, which is measured, not proved.
+class output {
+public:
+  using role = vattn::role::budget;
+
+  /// `cap` bounds the sampled rows (of the residual).
+  output(epsilon asked, vattn::delta miss, extent cap = extent::fraction(1.0))
+      : asked_(asked.value()), delta_(miss.value()), cap_(cap) {}
+
+  double asked() const noexcept { return asked_; }
+  double delta() const noexcept { return delta_; }
+  quantity guarantees() const noexcept { return quantity::output; }
+  basis coverage() const noexcept { return basis::measured_per_row; }
+
+  judgement judge(const partial_view& state, workspace& ws) const noexcept {
+    return bound_output(state, delta_, ws);
+  }
+
+  template <outlook Look>
+  decision next(Look& look) const noexcept {
+    const index_t cap = cap_.of(look.population());
+    const bool capped = cap < look.population();
+    bool more = false;
+    for (int h = 0; h < look.heads(); ++h) {
+      index_t& size = look.sizes()[static_cast<std::size_t>(h)] = look.drawn(h);
+      if (met(look.judged(h))) continue;
+      if (!capped && look.look() >= most_looks) return decision::read_all;
+      size = wanted(look, h);
+      if (!capped && size > static_cast<index_t>(0.7 * static_cast<double>(look.population())))
+        return decision::read_all;
+      size = std::min(size, cap);
+      more = more || size > look.drawn(h);
+    }
+    return more ? decision::grow : decision::stop;
+  }
+
+  status end(const judgement& judged) const noexcept {
+    if (met(judged)) return status::met;
+    return judged.enough ? status::capped : status::sample_too_small;
+  }
+
+private:
+  static constexpr int most_looks = 6;
+
+  bool met(const judgement& judged) const noexcept {
+    return judged.enough && judged.epsilon <= asked_;
+  }
+
+  template <outlook Look>
+  index_t wanted(Look& look, int h) const noexcept {
+    const auto present = static_cast<double>(look.drawn(h));
+    if (!look.judged(h).enough) return static_cast<index_t>(2.0 * present);
+    const double least = std::ceil((look.look() < 2 ? 1.15 : 1.5) * present);
+    const partial_view state = look.state(h);
+    double norm = 0.0;
+    for (index_t j = 0; j < state.value_dim(); ++j)
+      norm += state.numerator()[j] * state.numerator()[j];
+    const double e = asked_ / (1.0 + asked_);
+    const double largest = e * e * norm / look.judged(h).factor;
+    const auto low = static_cast<index_t>(least) - 1;
+    const index_t high = std::min(look.population(), static_cast<index_t>(4.0 * present));
+    return least_size(low, std::max(low + 1, high), [&](index_t size) {
+      return look.variance(h, contribution::output, size, correction::finite_population) <= largest;
+    });
+  }
+
+  double asked_, delta_;
+  extent cap_;
+};
+static_assert(budget_policy<output>);
+
+}  // namespace vattn::budget

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Picks policies from a pack by role, and refuses compositions that are not one.
+#pragma once
+
+#include <tuple>
+#include <type_traits>
+
+#include "vattention/core/concepts.hpp"
+
+namespace vattn {
+
+namespace detail {
+
+template <class P>
+concept names_a_role = requires { typename P::role; };
+
+template <class P, class Role>
+inline constexpr bool plays = false;
+template <names_a_role P, class Role>
+inline constexpr bool plays<P, Role> = std::same_as<typename P::role, Role>;
+
+/// Stands where a composition has no policy of a role, so that nothing else is reported of it.
+struct missing {};
+
+/// The first policy of a role among the pack, or `Missing`.
+template <class Role, class Missing, class... Policies>
+struct find {
+  using type = Missing;
+};
+template <class Role, class Missing, class First, class... Rest>
+struct find<Role, Missing, First, Rest...>
+    : std::conditional<plays<First, Role>, First, typename find<Role, Missing, Rest...>::type> {};
+
+// Concepts, so that a compiler adds which member it misses to the sentences below.
+template <class P>
+concept absent = std::same_as<P, missing>;
+template <class P>
+concept absent_or_static_indices = absent<P> || static_indices_policy<P>;
+template <class P>
+concept absent_or_top_k = absent<P> || top_k_policy<P>;
+template <class P>
+concept absent_or_base_sampling = absent<P> || base_sampling_policy<P>;
+template <class P>
+concept absent_or_budget = absent<P> || budget_policy<P>;
+template <class P>
+concept absent_or_dynamic_sampling = absent<P> || dynamic_sampling_policy<P>;
+
+template <class P>
+concept names_a_known_role = plays<P, role::static_indices> || plays<P, role::top_k> ||
+                             plays<P, role::base_sampling> || plays<P, role::budget> ||
+                             plays<P, role::dynamic_sampling>;
+
+/// False only where both samplers state a scheme and the schemes differ.
+template <class Base, class Dynamic>
+inline constexpr bool same_scheme = true;
+template <class Base, class Dynamic>
+  requires requires { Base::scheme == Dynamic::scheme; }
+inline constexpr bool same_scheme<Base, Dynamic> = Base::scheme == Dynamic::scheme;
+
+}  // namespace detail
+
+/// Checks a pack of policies once, with one sentence for each thing that can be wrong.
+template <class... Policies>
+struct composition {
+  // The look-ups come first: a compiler forgets what stands behind a failed assertion.
+  template <class Role>
+  static constexpr int count = (0 + ... + (detail::plays<Policies, Role> ? 1 : 0));
+  template <class Role, class Missing>
+  using one_or = typename detail::find<Role, Missing, Policies...>::type;
+  template <class Role>
+  using one = one_or<Role, detail::missing>;
+
+  /// The policy of a type among the arguments, or a default-constructed one.
+  template <class Policy>
+  static Policy pick(const Policies&... policies) {
+    if constexpr ((std::same_as<Policy, Policies> || ...))
+      return std::get<const Policy&>(std::tie(policies...));
+    else
+      return Policy{};
+  }
+
+  static_assert((detail::names_a_role<Policies> && ...),
+                "vattention: policy: a template argument names no role "
+                "(want `using role = vattn::role::...`)");
+  static_assert(((detail::names_a_known_role<Policies> || !detail::names_a_role<Policies>) && ...),
+                "vattention: policy: a template argument names a role that is none of the five "
+                "(see core/concepts.hpp)");
+  static_assert(count<role::static_indices> <= 1, "vattention: static_indices: more than one policy");
+  static_assert(count<role::top_k> <= 1, "vattention: top_k: more than one policy");
+  static_assert(count<role::base_sampling> == 1, "vattention: base_sampling: want exactly one policy");
+  static_assert(count<role::budget> == 1, "vattention: budget: want exactly one policy");
+  static_assert(count<role::dynamic_sampling> == 1,
+                "vattention: dynamic_sampling: want exactly one policy");
+
+  static_assert(detail::absent_or_static_indices<one<role::static_indices>>,
+                "vattention: static_indices: want select(visible, index_set&) const noexcept");
+  static_assert(detail::absent_or_top_k<one<role::top_k>>,
+                "vattention: top_k: want index_type, scores_rows, make_index, and const noexcept "
+                "predict, select, bytes_scanned, coverage (see core/concepts.hpp)");
+  static_assert(detail::absent_or_base_sampling<one<role::base_sampling>>,
+                "vattention: base_sampling: want scheme, and const noexcept size(n), draw(drawing)");
+  static_assert(detail::absent_or_budget<one<role::budget>>,
+                "vattention: budget: want const noexcept asked, delta, guarantees, coverage, judge, "
+                "next, end (see core/concepts.hpp)");
+  static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
+                "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
+                "variance_at (see core/concepts.hpp)");
+  static_assert(detail::same_scheme<one<role::base_sampling>, one<role::dynamic_sampling>>,
+                "vattention: dynamic_sampling: want the scheme of the base sampling");
+};
+
+}  // namespace vattn

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// One concept per role: what a policy must offer, and what it promises.
+///
+/// A policy names its role (`using role = vattn::role::top_k;`), is copyable, and is used const: all
+/// state of a call lies in the workspace. Everything a call uses is noexcept and does not allocate;
+/// constructors check their arguments and throw `std::invalid_argument`. There are no default hooks: a
+/// misspelt member is a compile error that names the role.
+#pragma once
+
+#include <concepts>
+
+#include "vattention/core/certificate.hpp"
+#include "vattention/core/drawing.hpp"
+#include "vattention/core/guarantee.hpp"
+#include "vattention/core/outlook.hpp"
+
+namespace vattn {
+
+namespace role {
+struct static_indices {};
+struct top_k {};
+struct base_sampling {};
+struct budget {};
+struct dynamic_sampling {};
+}  // namespace role
+
+template <class P, class Role>
+concept has_role = std::same_as<typename P::role, Role>;
+
+/// Rows every query reads, chosen from the number of visible rows alone.
+///   select(visible, out)  adds rows of [0, visible) to the set.
+template <class P>
+concept static_indices_policy =
+    has_role<P, role::static_indices> && std::copy_constructible<P> &&
+    requires(const P& p, index_t visible, index_set& out) {
+      { p.select(visible, out) } noexcept -> std::same_as<void>;
+    };
+
+/// What a predictor keeps per KV head beside the cache.
+///   append(kv)   takes in the rows [rows(), kv.rows()); may allocate; leaves the index as it was if it throws
+///   rows()       rows taken in
+///   matches(kv)  the index describes these keys (rows and dimension)
+template <class I>
+concept key_index = requires(I& index, const I& fixed, const kv_view& kv) {
+  index.append(kv);
+  { fixed.rows() } noexcept -> std::same_as<index_t>;
+  { fixed.matches(kv) } noexcept -> std::same_as<bool>;
+};
+
+/// The predictor: looks at the query group once per call and picks rows that are read exactly.
+///   index_type, make_index(d)   its index for keys of dimension d, empty
+///   predict(call, index, seen)  scores of every visible row for every head (if `scores_rows`)
+///   select(call, seen, ws)      adds rows to ws.exact (k = 0 is allowed); rows already there do not count
+///   bytes_scanned(call)         bytes of index or keys that predict() reads
+///   coverage()                  what certificates with this predictor were measured to rest on
+/// It draws nothing from the sampler's random numbers, so a bad predictor costs rows, never unbiasedness.
+/// A row it cannot predict (non-finite key) must be selected.
+template <class P>
+concept top_k_policy =
+    has_role<P, role::top_k> && std::copy_constructible<P> && key_index<typename P::index_type> &&
+    requires(const P& p, index_t key_dim, const decode<kv_view>& call,
+             const typename P::index_type& index, predictions& seen, workspace& ws) {
+      { P::scores_rows } -> std::convertible_to<bool>;
+      { p.make_index(key_dim) } -> std::same_as<typename P::index_type>;
+      { p.predict(call, index, seen, ws) } noexcept -> std::same_as<void>;
+      { p.select(call, seen, ws) } noexcept -> std::same_as<void>;
+      { p.bytes_scanned(call) } noexcept -> std::same_as<index_t>;
+      { p.coverage() } noexcept -> std::same_as<basis>;
+    };
+
+/// Refinement: the scores are log-weights, i.e. estimates of the logits up to a constant a head.
+template <class P>
+concept predicts_log_weights = top_k_policy<P> && P::scores_are_log_weights;
+
+/// Refinement: sound bounds of every visible row's logit, for certificates without a limit argument.
+///   bounds(call, index, head, lower, upper)  fills both `[visible]`; lower <= logit <= upper always
+template <class P>
+concept bounds_scores =
+    top_k_policy<P> && requires(const P& p, const decode<kv_view>& call,
+                                const typename P::index_type& index, std::span<float> bound,
+                                workspace& ws) {
+      { p.bounds(call, index, 0, bound, bound, ws) } noexcept -> std::same_as<void>;
+    };
+
+/// The first draw from the residual.
+///   scheme       how inclusions depend on each other; the dynamic sampler's must be the same
+///   size(n)      rows it takes from a residual of n (the expectation, if random)
+///   draw(d)      fills d.drawn, which is empty
+template <class P>
+concept base_sampling_policy =
+    has_role<P, role::base_sampling> && std::copy_constructible<P> &&
+    requires(const P& p, index_t population, const drawing<kv_view>& d) {
+      { P::scheme } -> std::convertible_to<design>;
+      { p.size(population) } noexcept -> std::same_as<index_t>;
+      { p.draw(d) } noexcept -> std::same_as<void>;
+    };
+
+/// The sampler that grows a draw.
+///   grow(d, sizes)   extends d.drawn to the sizes asked for each head; rows stay, probabilities never fall
+///   size(d, head)    the present size in the unit of `sizes`
+///   variance_at(d, head, y, size, correction)  estimated variance of sum y / p at another size
+template <class P>
+concept dynamic_sampling_policy =
+    has_role<P, role::dynamic_sampling> && std::copy_constructible<P> &&
+    requires(const P& p, const drawing<kv_view>& d, std::span<const index_t> sizes,
+             const contributions& y, index_t size, correction finite) {
+      { P::scheme } -> std::convertible_to<design>;
+      { p.grow(d, sizes) } noexcept -> std::same_as<void>;
+      { p.size(d, 0) } noexcept -> std::same_as<index_t>;
+      { p.variance_at(d, 0, y, size, finite) } noexcept -> std::same_as<double>;
+    };
+
+/// How many rows, and what may be said of them.
+///   asked(), delta(), guarantees()  epsilon (NaN if none), delta, and the quantity they are about
+///   coverage()                what its certificates were measured or proved to rest on
+///   judge(state, ws)          the bound that a head's present sample supports
+///   next(look)                after every judgement: stop, grow to look.sizes(), or read all
+///   end(judged)               the status of a head when it was stopped
+template <class P>
+concept budget_policy =
+    has_role<P, role::budget> && std::copy_constructible<P> &&
+    requires(const P& p, const partial_view& state, workspace& ws, outlook_archetype& look,
+             const judgement& judged) {
+      { p.asked() } noexcept -> std::same_as<double>;
+      { p.delta() } noexcept -> std::same_as<double>;
+      { p.guarantees() } noexcept -> std::same_as<quantity>;
+      { p.coverage() } noexcept -> std::same_as<basis>;
+      { p.judge(state, ws) } noexcept -> std::same_as<judgement>;
+      { p.next(look) } noexcept -> std::same_as<decision>;
+      { p.end(judged) } noexcept -> std::same_as<status>;
+    };
+
+}  // namespace vattn

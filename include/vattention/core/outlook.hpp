@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// What a budget sees at a look, and what it may answer.
+#pragma once
+
+#include <concepts>
+#include <span>
+
+#include "vattention/core/drawing.hpp"
+
+namespace vattn {
+
+/// A budget's judgement of one head's sample.
+struct judgement {
+  /// Bound on the relative error of the budget's quantity; +inf if none can be formed.
+  double epsilon = std::numeric_limits<double>::infinity();
+  bound_kind bound = bound_kind::none;
+  /// Enough uncertain rows to judge by.
+  bool enough = false;
+  /// For the output bound: bound^2 per variance, i.e. quantile times inflation.
+  double factor = 0.0;
+};
+
+/// What a budget wants done next.
+enum class decision : std::uint8_t {
+  stop,      ///< this sample is the last one
+  grow,      ///< draw until every head has the rows written to `sizes()`
+  read_all,  ///< sampling will not pay: read every row
+};
+
+/// Sums whose variance a sampler can foretell at another size.
+enum class contribution : std::uint8_t { denominator, numerator, output };
+
+/// What a budget may ask at a look. Squares of contributions are formed on demand, which reads the
+/// values of the sampled rows a second time (not for the denominator); nothing else is read again.
+template <class O>
+concept outlook = requires(O& o, int head, contribution what, index_t size, correction finite) {
+  { o.heads() } noexcept -> std::same_as<int>;
+  { o.look() } noexcept -> std::same_as<int>;        // 1 for the base sample
+  { o.population() } noexcept -> std::same_as<index_t>;
+  { o.drawn(head) } noexcept -> std::same_as<index_t>;  // rows the head's sample counts as
+  { o.state(head) } noexcept -> std::same_as<partial_view>;
+  { o.judged(head) } noexcept -> std::same_as<judgement&>;
+  { o.variance(head, what, size, finite) } noexcept -> std::same_as<double>;
+  { o.sizes() } noexcept -> std::same_as<std::span<index_t>>;
+};
+
+/// An outlook for checking concepts against.
+struct outlook_archetype {
+  int heads() noexcept;
+  int look() noexcept;
+  index_t population() noexcept;
+  index_t drawn(int head) noexcept;
+  partial_view state(int head) noexcept;
+  judgement& judged(int head) noexcept;
+  double variance(int head, contribution what, index_t size, correction finite) noexcept;
+  std::span<index_t> sizes() noexcept;
+};
+static_assert(outlook<outlook_archetype>);
+
+/// Least size in (low, high] for which `holds(size)`, which must be monotone; `high` if none below.
+template <class Holds>
+index_t least_size(index_t low, index_t high, Holds holds) noexcept {
+  while (high - low > 1) {
+    const index_t middle = low + (high - low) / 2;
+    (holds(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+}  // namespace vattn

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The g query heads that share one KV head, and how a model turns dot products into logits.
+#pragma once
+
+#include <Eigen/Core>
+
+#include "vattention/core/kv_view.hpp"
+
+namespace vattn {
+
+/// Optional changes to a logit, in this order: scale, soft-cap, bias. Defaults are plain attention.
+struct logit_options {
+  /// Factor on q.k; 0 stands for 1 / sqrt(d).
+  float scale = 0.0F;
+  /// c > 0: the scaled product s becomes c tanh(s / c), within [-c, c]. 0: off.
+  float softcap = 0.0F;
+  /// Added to the logit: `bias[head * bias_stride + row]`, natural log units. -inf masks the row. Null: none.
+  const float* bias = nullptr;
+  /// From one query head's bias to the next [elements]; 0: one bias for all heads.
+  index_t bias_stride = 0;
+  /// One learned sink logit a query head: adds exp(sink) to the denominator, no value. Null: none.
+  const float* sink_logits = nullptr;
+  /// Rows this query may see, counted from the first (causal). Negative: all of them.
+  index_t visible_rows = -1;
+};
+
+/// Query vectors `[heads x dim]`, float, of the query heads that share one KV head (a GQA group).
+struct query_group {
+  const float* data = nullptr;
+  int heads = 1;
+  index_t dim = 0;
+  /// From one head's query to the next [elements].
+  index_t stride = 0;
+  logit_options logits{};
+
+  query_group() = default;
+  query_group(const float* queries, int head_count, index_t head_dim, logit_options options = {})
+      : data(queries), heads(head_count), dim(head_dim), stride(head_dim), logits(options) {}
+
+  /// A vector (one query), or a row-major matrix with one query a row. The group refers to the
+  /// matrix, which must outlive it.
+  template <class Derived>
+    requires(std::same_as<typename Derived::Scalar, float> &&
+             bool{Derived::IsVectorAtCompileTime || Derived::IsRowMajor})
+  explicit query_group(const Eigen::PlainObjectBase<Derived>& queries, logit_options options = {})
+      : data(queries.data()),
+        heads(Derived::IsVectorAtCompileTime ? 1 : static_cast<int>(queries.rows())),
+        dim(Derived::IsVectorAtCompileTime ? queries.size() : queries.cols()),
+        stride(Derived::IsVectorAtCompileTime ? queries.size() : queries.outerStride()),
+        logits(options) {}
+};
+
+}  // namespace vattn

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// All scratch memory of a call, owned by the caller and reused by the next one.
+#pragma once
+
+#include <vector>
+
+#include "vattention/attention/partial.hpp"
+#include "vattention/core/certificate.hpp"
+#include "vattention/core/draw.hpp"
+#include "vattention/core/index_set.hpp"
+#include "vattention/core/permutation.hpp"
+#include "vattention/core/predictions.hpp"
+
+namespace vattn {
+
+/// A vector that only ever grows, with room to spare, so that a cache that gets a row a step makes it
+/// allocate a logarithmic number of times.
+template <class T>
+class scratch {
+public:
+  void reserve(index_t count) {
+    if (static_cast<std::size_t>(count) > items_.size())
+      items_.resize(static_cast<std::size_t>(count + count / 2));
+  }
+  T* data() noexcept { return items_.data(); }
+  const T* data() const noexcept { return items_.data(); }
+  T& operator[](index_t i) noexcept { return items_[static_cast<std::size_t>(i)]; }
+  const T& operator[](index_t i) const noexcept { return items_[static_cast<std::size_t>(i)]; }
+  std::span<T> first(index_t count) noexcept { return {data(), static_cast<std::size_t>(count)}; }
+
+private:
+  std::vector<T> items_;
+};
+
+/// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
+/// permutation; one of unequal probabilities keeps a few constants a head.
+struct draw_state {
+  permutation order;
+  index_set ranks;
+  /// Eight numbers a query head, the sampler's own.
+  scratch<double> constants;
+};
+
+/// Scratch of one call at a time: give each thread its own. A result refers into it until the next call.
+///
+/// It grows where a call needs more than any before (amortised, in the checked prologue of the call)
+/// and allocates nothing otherwise.
+class workspace {
+public:
+  /// Rows scored, exponentiated and summed at a time: keys, values and weights of a block stay in L2.
+  static constexpr index_t block = 256;
+
+  /// Makes room for `heads` queries over `rows` rows. Called by every entry point.
+  void reserve(int heads, index_t rows, index_t key_dim, index_t value_dim, bool scored) {
+    const index_t g = heads;
+    exact.reset(rows);
+    drawn.reset(rows);
+    draws.order.reserve(rows);
+    draws.ranks.reset(rows);
+    draws.constants.reserve(8 * g);
+    if (scored) seen.reset(heads, rows);
+    candidates.reserve(scored ? rows : 0);
+    picks.reserve(scored ? rows : 0);
+    addresses.reserve(block);
+    weights.reserve(3 * g * block);
+    sums.reserve(3 * g * value_dim);
+    softmax_max.reserve(g);
+    softmax_sum.reserve(g);
+    softmax_numerator.reserve(g * value_dim);
+    sample_logits.reserve(g * rows);
+    sample_norms.reserve(rows);
+    by_group.reserve(rows);
+    group_of.reserve(rows);
+    squares.reserve(rows);
+    gram.reserve(variance_groups * (value_dim + variance_groups));
+    partials.reserve(g * partial_view::doubles(value_dim));
+    rotated.reserve(2 * key_dim);
+    query_codes.reserve(g * (key_dim + 64));
+    query_terms.reserve(4 * g);
+    code_dots.reserve(2 * g * block);
+    output.reserve(g * value_dim);
+    log_sum_exp.reserve(g);
+    log_sum_exp_error.reserve(g);
+    certificates.reserve(g);
+    sizes.reserve(g);
+    value_dim_ = value_dim;
+    rows_ = rows;
+  }
+
+  partial_view head(index_t h) noexcept {
+    return {partials.data() + h * partial_view::doubles(value_dim_), value_dim_};
+  }
+  /// Logits of the sampled rows of one head, in the order of the draw.
+  float* logits_of(index_t h) noexcept { return sample_logits.data() + h * rows_; }
+
+  index_set exact;
+  sample drawn;
+  draw_state draws;
+  predictions seen;
+
+  // selection
+  scratch<std::pair<float, row_t>> candidates;
+  scratch<row_t> picks;
+
+  // blocks of rows
+  scratch<const void*> addresses;
+  scratch<float> weights, sums;
+
+  // running softmax of the exact rows
+  scratch<double> softmax_max, softmax_sum, softmax_numerator;
+
+  // the sample: logits [g x rows], squared value norms, positions dealt into groups
+  scratch<float> sample_logits, sample_norms;
+  scratch<std::uint32_t> by_group;
+  scratch<std::uint8_t> group_of;
+  scratch<float> squares;
+  scratch<float> gram;
+  scratch<double> partials;
+
+  // queries as a predictor wants them
+  scratch<float> rotated, query_terms;
+  scratch<std::int8_t> query_codes;
+  scratch<std::int32_t> code_dots;
+
+  // the result
+  scratch<float> output;
+  scratch<double> log_sum_exp, log_sum_exp_error;
+  scratch<certificate> certificates;
+  scratch<index_t> sizes;
+
+private:
+  index_t value_dim_ = 1, rows_ = 0;
+};
+
+}  // namespace vattn

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Growth of a simple random sample.
+#pragma once
+
+#include <algorithm>
+
+#include "vattention/core/concepts.hpp"
+#include "vattention/core/simple_random_sample.hpp"
+
+namespace vattn::dynamic_sampling {
+
+/// Grows the base sample along its permutation to the largest size any query head asks for. A head gets
+/// every row that another one needed.
+class uniform {
+public:
+  using role = vattn::role::dynamic_sampling;
+  static constexpr design scheme = design::fixed_size;
+
+  template <cache_view View>
+  void grow(const drawing<View>& d, std::span<const index_t> sizes) const noexcept {
+    grow_simple_random_sample(d, std::min(d.rest.size(), *std::max_element(sizes.begin(), sizes.end())));
+  }
+
+  /// Rows a head's sample is counted as, for sizes asked of `grow`.
+  template <cache_view View>
+  index_t size(const drawing<View>& d, int /*head*/) const noexcept {
+    return d.drawn.size();
+  }
+
+  template <cache_view View>
+  double variance_at(const drawing<View>& d, int /*head*/, const contributions& y, index_t size,
+                     correction finite) const noexcept {
+    return simple_random_variance(y, d.drawn.size(), d.rest.size(), size, finite);
+  }
+};
+static_assert(dynamic_sampling_policy<uniform>);
+
+}  // namespace vattn::dynamic_sampling

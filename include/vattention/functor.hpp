@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// `vattention<Policies...>`: the pipeline. Static indices, predicted top-k, base sample, budget, dynamic
+/// sample, output, certificate.
+#pragma once
+
+#include "vattention/attention/dense.hpp"
+#include "vattention/attention/finish.hpp"
+#include "vattention/attention/weighted.hpp"
+#include "vattention/certify/output.hpp"
+#include "vattention/core/compose.hpp"
+#include "vattention/static_indices/none.hpp"
+#include "vattention/top_k/none.hpp"
+
+namespace vattn {
+
+namespace detail {
+
+/// What a budget sees: the weighted pass and the sampler behind the `outlook` concept.
+template <cache_view View, class Sampler>
+class pipeline_outlook {
+public:
+  pipeline_outlook(const drawing<View>& d, weighted_attention<View>& pass,
+                   const Sampler& sampler, workspace& ws, std::span<judgement> judged) noexcept
+      : d_(d), pass_(pass), sampler_(sampler), ws_(ws), judged_(judged) {}
+
+  int heads() const noexcept { return d_.call.heads(); }
+  int look() const noexcept { return look_; }
+  void next_look() noexcept { ++look_; }
+  index_t population() const noexcept { return d_.rest.size(); }
+  index_t drawn(int head) const noexcept { return sampler_.size(d_, head); }
+  partial_view state(int head) const noexcept { return ws_.head(head); }
+  judgement& judged(int head) noexcept { return judged_[static_cast<std::size_t>(head)]; }
+  std::span<index_t> sizes() noexcept { return ws_.sizes.first(heads()); }
+
+  double variance(int head, contribution what, index_t size, correction finite) noexcept {
+    if (formed_ != key(head, what)) {
+      y_ = Sampler::scheme == design::fixed_size ? total(head, what) : pass_.squares(head, what);
+      formed_ = key(head, what);
+    }
+    return sampler_.variance_at(d_, head, y_, size, finite);
+  }
+  /// The squares of another look are out of date.
+  void forget() noexcept { formed_ = -1; }
+
+private:
+  static int key(int head, contribution what) noexcept { return 4 * head + static_cast<int>(what); }
+
+  /// For equal probabilities the mean square follows from the present variance
+  /// V = n^2 (1/b - 1/n) mean(y^2): no row is read again.
+  contributions total(int head, contribution what) const noexcept {
+    const auto n = static_cast<double>(population());
+    const auto b = static_cast<double>(drawn(head));
+    const double v = what == contribution::denominator ? state(head).denominator_variance()
+                     : what == contribution::numerator ? state(head).numerator_variance()
+                                                       : variance_at_output(state(head)).total;
+    return {{}, v * b / (n * n * (1.0 / b - 1.0 / n))};
+  }
+
+  const drawing<View>& d_;
+  weighted_attention<View>& pass_;
+  const Sampler& sampler_;
+  workspace& ws_;
+  std::span<judgement> judged_;
+  contributions y_;
+  int look_ = 1;
+  int formed_ = -1;
+};
+
+}  // namespace detail
+
+/// Verified sparse attention composed from policies, one of each role, in any order.
+///
+/// Roles: static_indices and top_k (default: none), base_sampling, budget, dynamic_sampling (required);
+/// `core/concepts.hpp` says what each must offer. The functor is immutable: calls are thread-safe as long
+/// as each thread has its own workspace. Output bits depend on the arguments and on the kernel row alone.
+/// Source: arXiv 2510.05688, algorithm 1.
+template <class... Policies>
+class vattention {
+  using roles = composition<Policies...>;
+
+public:
+  using static_indices_type = typename roles::template one_or<role::static_indices, static_indices::none>;
+  using top_k_type = typename roles::template one_or<role::top_k, top_k::none>;
+  using base_sampling_type = typename roles::template one<role::base_sampling>;
+  using budget_type = typename roles::template one<role::budget>;
+  using dynamic_sampling_type = typename roles::template one<role::dynamic_sampling>;
+  using index_type = typename top_k_type::index_type;
+
+  /// The policies, in the order of the template arguments.
+  explicit vattention(Policies... policies)
+      : static_indices_(roles::template pick<static_indices_type>(policies...)),
+        top_k_(roles::template pick<top_k_type>(policies...)),
+        base_sampling_(roles::template pick<base_sampling_type>(policies...)),
+        budget_(roles::template pick<budget_type>(policies...)),
+        dynamic_sampling_(roles::template pick<dynamic_sampling_type>(policies...)) {}
+
+  /// The predictor's index of a cache; call `append` on it when the cache has grown.
+  template <cache_view View>
+  index_type make_index(const View& kv) const {
+    index_type index = top_k_.make_index(kv.key_dim());
+    index.append(kv);
+    return index;
+  }
+
+  /// Sparse attention of g queries that share a KV head: outputs, log-sum-exp, one certificate each.
+  ///
+  /// Each key and value that is read is read once for all g queries. The result refers into `ws`.
+  /// Allocates only where `ws` has to grow.
+  /// @throws std::invalid_argument for shapes that do not fit, or an index of other keys; nothing has
+  /// been changed then.
+  template <cache_view View>
+  result operator()(const query_group& queries, const View& kv, const index_type& index,
+                    draw_key key, workspace& ws) const {
+    require_call(queries, kv, index);
+    ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
+    const decode<View> call(queries, kv, key);
+
+    // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
+    const index_t hidden = hide(call, ws.exact);
+    static_indices_.select(call.visible, ws.exact);
+    ws.exact.list();
+    top_k_.predict(call, index, ws.seen, ws);
+    top_k_.select(call, ws.seen, ws);
+    ws.exact.list();
+    const population rest(call.visible, ws.exact);
+    if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
+    weighted_attention<View> pass(call, ws);
+
+    // 3 base sample of the rest: rows with their inclusion probabilities
+    const drawing<View> d{call, ws.seen, rest, ws.draws, ws.drawn};
+    base_sampling_.draw(d);
+
+    // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
+    judgement judged[max_heads];
+    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, pass, dynamic_sampling_, ws, judged);
+    for (;; look.next_look()) {
+      pass.read_fresh();
+      pass.estimate(dynamic_sampling_type::scheme, rest.size());
+      look.forget();
+      for (int h = 0; h < call.heads(); ++h) judged[h] = budget_.judge(ws.head(h), ws);
+      const decision next = next_step(look, ws);
+      if (next == decision::stop) break;
+      if (next == decision::read_all) return read_all(call, ws, look.look());
+      dynamic_sampling_.grow(d, look.sizes());
+    }
+
+    // 7 output, and 8 the certificate of the sample that formed it
+    for (int h = 0; h < call.heads(); ++h) {
+      count_work(call, h, hidden, look.look(), ws);
+      certify(ws.head(h), h, judged[h], ws);
+    }
+    return {ws, call.heads(), kv.value_dim()};
+  }
+
+  /// Output and certificate of the whole from merged partial results, one a query head (see
+  /// `take_partial` and `partial_view::merge`): judged by this functor's budget, as one sample.
+  /// @throws std::invalid_argument if there is no head, more than a group may have, or value dimensions
+  /// differ.
+  result finish(std::span<partial> heads, workspace& ws) const {
+    const auto g = static_cast<int>(heads.size());
+    require(g >= 1 && g <= max_heads, "finish", "1 to 64 heads", g);
+    const index_t value_dim = heads[0].view().value_dim();
+    for (partial& head : heads)
+      require(head.view().value_dim() == value_dim, "finish", "values of one dimension",
+              head.view().value_dim(), value_dim);
+    ws.reserve(g, 1, 1, value_dim, false);
+    for (int h = 0; h < g; ++h) {
+      const partial_view state = heads[static_cast<std::size_t>(h)].view();
+      certify(state, h, budget_.judge(state, ws), ws);
+    }
+    return {ws, g, value_dim};
+  }
+
+  /// Query heads a group may have.
+  static constexpr int max_heads = 64;
+
+  const budget_type& budget() const noexcept { return budget_; }
+  const top_k_type& top_k() const noexcept { return top_k_; }
+
+private:
+  template <cache_view View>
+  void require_call(const query_group& queries, const View& kv, const index_type& index) const {
+    require_shapes("attend", queries, kv);
+    require(queries.heads <= max_heads, "attend", "at most 64 query heads a group", queries.heads);
+    require(index.matches(kv), "attend", "an index of the view's keys (rows taken in, rows in view)",
+            index.rows(), kv.rows());
+  }
+
+  /// Short caches, and residuals that the base sample would nearly exhaust, are read whole.
+  bool too_few_to_sample(index_t rows, const population& rest) const noexcept {
+    const index_t base = base_sampling_.size(rest.size());
+    const index_t exact = rows - rest.size();
+    return rest.size() <= std::max<index_t>(base, 32) || rows <= 2 * (exact + base);
+  }
+
+  template <class Look>
+  decision next_step(Look& look, workspace& ws) const noexcept {
+    const decision next = budget_.next(look);
+    if (next != decision::grow) return next;
+    for (int h = 0; h < look.heads(); ++h)
+      if (ws.sizes[h] >= look.population()) return decision::read_all;
+    return next;
+  }
+
+  /// The dense kernel on everything visible; its result bit for bit.
+  template <cache_view View>
+  result read_all(const decode<View>& call, workspace& ws, int looks) const noexcept {
+    result all = detail::dense_checked(call, ws, top_k_.bytes_scanned(call), looks);
+    for (int h = 0; h < call.heads(); ++h) {
+      ws.certificates[h].epsilon_asked = budget_.asked();
+      ws.certificates[h].delta = budget_.delta();
+      ws.certificates[h].quantity = budget_.guarantees();
+    }
+    return all;
+  }
+
+  /// Rows that the bias hides from every head leave the residual; they are not read.
+  template <cache_view View>
+  static index_t hide(const decode<View>& call, index_set& exact) noexcept {
+    if (call.queries.logits.bias != nullptr)
+      for (index_t row = 0; row < call.visible; ++row)
+        if (call.hides(row)) exact.add(static_cast<row_t>(row));
+    return exact.size();
+  }
+
+  template <cache_view View>
+  void count_work(const decode<View>& call, int h, index_t hidden, int looks,
+                  workspace& ws) const noexcept {
+    const partial_view state = ws.head(h);
+    const index_t exact = ws.exact.size() - hidden;
+    state.looks() = looks;
+    state.rows_total() = static_cast<double>(call.visible - hidden);
+    state.rows_exact() = static_cast<double>(exact);
+    state.rows_sampled() = static_cast<double>(ws.drawn.size());
+    state.bytes_touched() =
+        static_cast<double>(top_k_.bytes_scanned(call) +
+                            (exact + ws.drawn.size()) * (key_bytes(call.kv) + value_bytes(call.kv)));
+  }
+
+  void certify(const partial_view& state, int h, const judgement& judged,
+               workspace& ws) const noexcept {
+    const bool finite = detail::write_result(state, h, ws);
+    certificate& c = ws.certificates[h] = detail::describe(state);
+    const bool whole = c.rows_exact + c.rows_sampled == c.rows_total && state.uncertain() == 0.0;
+    c.status = !finite ? status::non_finite : whole ? status::exact : budget_.end(judged);
+    c.basis = whole ? basis::exact : std::max(budget_.coverage(), top_k_.coverage());
+    c.quantity = budget_.guarantees();
+    c.epsilon_asked = budget_.asked();
+    c.delta = budget_.delta();
+    if (!finite) return;
+    c.bound = whole ? bound_kind::exact : judged.bound;
+    c.epsilon = whole ? 0.0 : judged.epsilon;
+  }
+
+  [[no_unique_address]] static_indices_type static_indices_;
+  [[no_unique_address]] top_k_type top_k_;
+  [[no_unique_address]] base_sampling_type base_sampling_;
+  [[no_unique_address]] budget_type budget_;
+  [[no_unique_address]] dynamic_sampling_type dynamic_sampling_;
+};
+
+}  // namespace vattn

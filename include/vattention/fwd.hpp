@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The map: every public name, in the order of a call. Start here, then `functor.hpp`.
+///
+/// Symbols used throughout: n cache rows, d key dimension, d_v value dimension, g query heads of a group,
+/// k top-k, b sampled rows, l logit (natural log units), m largest logit, w = exp(l - m) weight,
+/// D = sum w denominator, N = sum w v numerator, o = N / D output, p inclusion probability.
+#pragma once
+
+#include <cstdint>
+
+namespace vattn {
+
+// The functor: policies of the five roles, in any order (functor.hpp).
+template <class... Policies>
+class vattention;
+
+// What a call takes.
+struct query_group;    // g query vectors, and how logits are formed (core/query_group.hpp)
+struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows
+class rows_view;       // rows at a stride: float, bf16, fp16 (core/kv_view.hpp)
+class kv_view;         // keys and values of one KV head; any `cache_view` will do
+struct draw_key;       // seed, sequence, layer, KV head, step (core/rng.hpp)
+class workspace;       // all scratch, one a thread (core/workspace.hpp)
+
+// What it returns.
+struct result;        // refers into the workspace (attention/result.hpp)
+struct owned_result;  // owns its memory, from the one-line `attend` (attend.hpp)
+struct certificate;   // core/certificate.hpp
+enum class status : std::uint8_t;
+enum class basis : std::uint8_t;
+enum class quantity : std::uint8_t;
+enum class bound_kind : std::uint8_t;
+class partial;       // mergeable across shards (attention/partial.hpp)
+class partial_view;
+
+// What is asked (core/guarantee.hpp).
+class epsilon;
+class delta;
+class extent;  // rows(128) or fraction(0.02)
+
+// Policies, by role; core/concepts.hpp says what each role promises.
+namespace static_indices {
+class none;         // default
+class sink_window;  // first and last rows
+}  // namespace static_indices
+namespace top_k {
+class none;      // default
+class oracle;    // exact scores
+class key_code;  // rotated 1 / 2 / 4 / 6 / 8-bit codes
+}  // namespace top_k
+namespace base_sampling {
+class uniform;  // without replacement
+}
+namespace budget {
+class clt;     // denominator, the paper's default
+class joint;   // numerator and denominator, the paper's theorem 4.3
+class output;  // the output itself, judged again and grown: the library's default
+class fixed;   // a given number of rows
+}  // namespace budget
+namespace dynamic_sampling {
+class uniform;  // grows the base sample
+}
+
+// How inclusions depend on each other, and what a budget decides.
+enum class design : std::uint8_t;
+enum class decision : std::uint8_t;
+
+// Random numbers, addressed by index (core/rng.hpp).
+class random_stream;
+
+}  // namespace vattn

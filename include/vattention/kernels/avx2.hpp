@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The AVX2 row of kernels (with FMA and F16C), its integer part aside (avx2_scan.hpp); contracts
+/// in kernels.hpp.
+///
+/// Built like the AVX-512 row with half the register: 16 elements, a "chunk", at a time, for
+/// bfloat16 the even and the odd ones apart, and vzeroupper at the end of each kernel.
+#pragma once
+
+#include "vattention/config.hpp"
+
+#if VATTN_X86_KERNELS
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "vattention/core/kv_view.hpp"
+#include "vattention/kernels/prefetch.hpp"
+
+#define VATTN_AVX2 VATTN_TARGET("avx2,fma,f16c,popcnt")
+#if defined(__clang__)
+#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VATTN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace vattn::kernels::avx2 {
+
+/// Elements converted together; floats of all heads' queries kept in chunk order on the stack; rows
+/// of a dot block; rows summed from zero before they are added to the output.
+inline constexpr index_t chunk = 16, query_floats = 8192, dot_block = 16, sum_block = 32;
+
+/// The two registers of a chunk.
+struct halves {
+  __m256 a, b;
+};
+
+/// A chunk of a row from element j.
+template <element Type>
+VATTN_AVX2 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j) noexcept {
+  const char* at = row + j * size_of(Type);
+  if constexpr (Type == element::f32) {
+    const auto* floats = static_cast<const float*>(static_cast<const void*>(at));
+    return {_mm256_loadu_ps(floats), _mm256_loadu_ps(floats + 8)};
+  } else if constexpr (Type == element::bf16) {
+    const auto* words = static_cast<const __m256i*>(static_cast<const void*>(at));
+    const __m256i v = _mm256_loadu_si256(words);
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(v, high))};
+  } else {
+    const auto* words = static_cast<const __m128i*>(static_cast<const void*>(at));
+    return {_mm256_cvtph_ps(_mm_loadu_si128(words)), _mm256_cvtph_ps(_mm_loadu_si128(words + 1))};
+  }
+}
+
+/// The first `count` elements of a chunk, zeros behind them; reads no byte more.
+template <element Type>
+VATTN_AVX2 VATTN_ALWAYS_INLINE halves load_part(const char* row, index_t j,
+                                                index_t count) noexcept {
+  if (count >= chunk) return load_chunk<Type>(row, j);
+  alignas(32) char part[std::size_t{chunk * size_of(Type)}] = {};
+  std::memcpy(part, row + j * size_of(Type), static_cast<std::size_t>(count * size_of(Type)));
+  return load_chunk<Type>(part, 0);
+}
+
+/// Floats in memory order to the order of a chunk, and back.
+template <element Type>
+VATTN_AVX2 VATTN_ALWAYS_INLINE halves to_chunk_order(halves v) noexcept {
+  if constexpr (Type != element::bf16) return v;
+  const __m256i deal = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m256 a = _mm256_permutevar8x32_ps(v.a, deal), b = _mm256_permutevar8x32_ps(v.b, deal);
+  return {_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)};
+}
+template <element Type>
+VATTN_AVX2 VATTN_ALWAYS_INLINE halves to_memory_order(halves v) noexcept {
+  if constexpr (Type != element::bf16) return v;
+  const __m256 low = _mm256_unpacklo_ps(v.a, v.b), high = _mm256_unpackhi_ps(v.a, v.b);
+  return {_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)};
+}
+
+/// Sums of four vectors, side by side.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m128 sum_four(const __m256* v) noexcept {
+  const __m256 ab = _mm256_hadd_ps(v[0], v[1]), cd = _mm256_hadd_ps(v[2], v[3]);
+  const __m256 all = _mm256_hadd_ps(ab, cd);
+  return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
+/// One chunk of four rows times that of `Heads` queries: sum[4 h + k] += row k * query h.
+template <element Type, int Heads>
+VATTN_AVX2 VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t j, index_t count,
+                                              const float* x, index_t x_stride,
+                                              __m256* sum) noexcept {
+  halves v[4];
+  VATTN_UNROLL
+  for (int k = 0; k < 4; ++k) v[k] = load_part<Type>(row[k], j, count);
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    const __m256 a = _mm256_load_ps(x + h * x_stride), b = _mm256_load_ps(x + h * x_stride + 8);
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k) sum[4 * h + k] = _mm256_fmadd_ps(v[k].a, a, sum[4 * h + k]);
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k) sum[4 * h + k] = _mm256_fmadd_ps(v[k].b, b, sum[4 * h + k]);
+  }
+}
+
+/// What all tiles of a dot product pass share: elements [first, first + size) of the rows, and the
+/// queries in chunk order.
+struct dot_pass {
+  index_t first, size;
+  const float* x;
+  index_t x_stride;
+  float* out;
+  index_t out_stride;
+};
+
+/// Rows [i, i + count) with count <= 4 times `Heads` queries from head h on.
+template <element Type, int Heads>
+VATTN_AVX2 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* const* rows, index_t i,
+                                             index_t count, int h) noexcept {
+  const char* row[4];
+  VATTN_UNROLL
+  for (index_t k = 0; k < 4; ++k) {
+    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]) + p.first * size_of(Type);
+  }
+  __m256 sum[std::size_t{4 * Heads}];
+  VATTN_UNROLL
+  for (auto& s : sum) s = _mm256_setzero_ps();
+  const float* x = p.x + h * p.x_stride;
+  index_t j = 0;
+  for (; j + chunk <= p.size; j += chunk) {
+    dot_chunk<Type, Heads>(row, j, chunk, x + j, p.x_stride, sum);
+  }
+  if (j < p.size) dot_chunk<Type, Heads>(row, j, p.size - j, x + j, p.x_stride, sum);
+  VATTN_UNROLL
+  for (int g = 0; g < Heads; ++g) {
+    alignas(16) float dots[4];
+    _mm_store_ps(dots, sum_four(sum + 4 * g));
+    float* out = p.out + (h + g) * p.out_stride + i;
+    for (index_t k = 0; k < count; ++k) out[k] = p.first > 0 ? out[k] + dots[k] : dots[k];
+  }
+}
+
+/// Rows [i, i + count) with count <= 16 times `Heads` queries from head h on.
+template <element Type, int Heads>
+VATTN_AVX2 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count,
+                         int h, row_prefetch next) noexcept {
+  for (index_t k = 0; k < count; k += 4) {
+    for (index_t r = k; r < k + 4; ++r) {
+      next.due(r, p.first * size_of(Type), p.size * size_of(Type));
+    }
+    dot_quad<Type, Heads>(p, rows + k, i + k, std::min(count - k, index_t{4}), h);
+  }
+}
+
+/// All heads of one pass, 16 rows at a time.
+template <element Type>
+VATTN_AVX2 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
+                           int heads) noexcept {
+  const prefetch_plan plan = active_plan();
+  for (index_t i = 0; i < count; i += dot_block) {
+    const index_t size = std::min(dot_block, count - i);
+    const index_t ahead = std::min(count, i + dot_block * plan.blocks_ahead);
+    row_prefetch next{rows + ahead, std::min(dot_block, count - ahead), 0, (heads + 1) / 2,
+                      plan.to_l1};
+    for (int h = 0; h < heads; h += 2, ++next.wait) {
+      if (heads - h == 1) {
+        dot_tile<Type, 1>(p, rows + i, i, size, h, next);
+      } else {
+        dot_tile<Type, 2>(p, rows + i, i, size, h, next);
+      }
+    }
+  }
+}
+
+/// `size` elements of the queries in chunk order, zeros up to whole chunks.
+template <element Type>
+VATTN_AVX2 void arrange_queries(const float* x, index_t x_stride, int heads, index_t size,
+                                float* out, index_t out_stride) noexcept {
+  for (int h = 0; h < heads; ++h) {
+    for (index_t j = 0; j < size; j += chunk) {
+      const char* row = static_cast<const char*>(static_cast<const void*>(x + h * x_stride));
+      const halves v = to_chunk_order<Type>(load_part<element::f32>(row, j, size - j));
+      _mm256_store_ps(out + h * out_stride + j, v.a);
+      _mm256_store_ps(out + h * out_stride + j + 8, v.b);
+    }
+  }
+}
+
+template <element Type>
+VATTN_AVX2 void dot_typed(const void* const* rows, index_t count, index_t dim, const float* x,
+                          index_t x_stride, int heads, float* out, index_t out_stride) noexcept {
+  alignas(64) float arranged[query_floats];
+  constexpr int most = query_floats / chunk;
+  for (int h = 0; h < heads; h += most) {
+    const int group = std::min(heads - h, most);
+    const index_t room = query_floats / group / chunk * chunk;
+    const index_t slice = std::min(room, (dim + chunk - 1) / chunk * chunk);
+    for (index_t first = 0; first < dim; first += slice) {
+      const index_t size = std::min(slice, dim - first);
+      arrange_queries<Type>(x + h * x_stride + first, x_stride, group, size, arranged, slice);
+      dot_blocks<Type>({first, size, arranged, slice, out + h * out_stride, out_stride}, rows,
+                       count, group);
+    }
+  }
+  _mm256_zeroupper();
+}
+
+inline void dot_rows(element type, const void* const* rows, index_t count, index_t dim,
+                     const float* x, index_t x_stride, int heads, float* out,
+                     index_t out_stride) noexcept {
+  if (type == element::bf16) {
+    dot_typed<element::bf16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  } else if (type == element::f16) {
+    dot_typed<element::f16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  } else {
+    dot_typed<element::f32>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  }
+}
+
+/// What all tiles of one block of at most 32 rows share in a weighted sum.
+struct sum_pass {
+  const void* const* rows;
+  index_t count, dim;
+  const float* weights;
+  index_t weight_stride;
+  float* out;
+  index_t out_stride;
+};
+
+/// Adds a chunk of sums to the output, as far as it exists.
+template <element Type>
+VATTN_AVX2 VATTN_ALWAYS_INLINE void add_sums(halves sum, float* out, index_t count) noexcept {
+  const halves v = to_memory_order<Type>(sum);
+  if (count >= chunk) {
+    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), v.a));
+    _mm256_storeu_ps(out + 8, _mm256_add_ps(_mm256_loadu_ps(out + 8), v.b));
+    return;
+  }
+  alignas(32) float part[chunk];
+  _mm256_store_ps(part, v.a);
+  _mm256_store_ps(part + 8, v.b);
+  for (index_t j = 0; j < count; ++j) out[j] += part[j];
+}
+
+/// Sums a block of rows over `Chunks` chunks from element j for `Heads` heads from head h.
+template <element Type, int Heads, int Chunks>
+VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
+  const index_t size = std::min(Chunks * chunk, p.dim - j);
+  const float* weights = p.weights + h * p.weight_stride;
+  halves sum[std::size_t{Heads * Chunks}], v[std::size_t{Chunks}];
+  VATTN_UNROLL
+  for (auto& s : sum) s = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (index_t i = 0; i < p.count; ++i) {
+    next.due(i, j * size_of(Type), size * size_of(Type));
+    const char* row = static_cast<const char*>(p.rows[i]);
+    VATTN_UNROLL
+    for (int c = 0; c < Chunks; ++c) {
+      v[c] = load_part<Type>(row, j + c * chunk, Chunks > 1 ? chunk : size);
+    }
+    VATTN_UNROLL
+    for (int g = 0; g < Heads; ++g) {
+      const __m256 w = _mm256_set1_ps(weights[g * p.weight_stride + i]);
+      VATTN_UNROLL
+      for (int c = 0; c < Chunks; ++c) {
+        sum[g * Chunks + c].a = _mm256_fmadd_ps(w, v[c].a, sum[g * Chunks + c].a);
+        sum[g * Chunks + c].b = _mm256_fmadd_ps(w, v[c].b, sum[g * Chunks + c].b);
+      }
+    }
+  }
+  VATTN_UNROLL
+  for (int i = 0; i < Heads * Chunks; ++i) {
+    const index_t at = j + i % Chunks * chunk;
+    add_sums<Type>(sum[i], p.out + (h + i / Chunks) * p.out_stride + at, p.dim - at);
+  }
+}
+
+/// All elements of one block of rows for `Heads` heads, eight accumulators at a time.
+template <element Type, int Heads>
+VATTN_AVX2 void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept {
+  constexpr int most = 4 / Heads;
+  index_t j = 0;
+  for (; j + most * chunk <= p.dim; j += most * chunk) sum_tile<Type, Heads, most>(p, j, h, next);
+  for (; j < p.dim; j += chunk) sum_tile<Type, Heads, 1>(p, j, h, next);
+}
+
+template <element Type>
+VATTN_AVX2 void sum_typed(sum_pass p, int heads) noexcept {
+  const prefetch_plan plan = active_plan();
+  const void* const* const end = p.rows + p.count;
+  for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
+    const index_t left = end - p.rows, ahead = std::min(left, sum_block * plan.blocks_ahead);
+    p.count = std::min(sum_block, left);
+    row_prefetch next{p.rows + ahead, std::min(sum_block, left - ahead), 0, (heads + 1) / 2,
+                      plan.to_l1};
+    for (int h = 0; h < heads; h += 2, ++next.wait) {
+      if (heads - h == 1) {
+        sum_heads<Type, 1>(p, h, next);
+      } else {
+        sum_heads<Type, 2>(p, h, next);
+      }
+    }
+  }
+  _mm256_zeroupper();
+}
+
+inline void sum_rows(element type, const void* const* rows, index_t count, index_t dim,
+                     const float* weights, index_t weight_stride, int heads, float* out,
+                     index_t out_stride) noexcept {
+  const sum_pass p{rows, count, dim, weights, weight_stride, out, out_stride};
+  if (type == element::bf16) {
+    sum_typed<element::bf16>(p, heads);
+  } else if (type == element::f16) {
+    sum_typed<element::f16>(p, heads);
+  } else {
+    sum_typed<element::f32>(p, heads);
+  }
+}
+
+template <element Type>
+VATTN_AVX2 void norms_typed(const void* const* rows, index_t count, index_t dim,
+                            float* out) noexcept {
+  for (index_t i = 0; i < count; ++i) {
+    const char* row = static_cast<const char*>(rows[i]);
+    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                     _mm256_setzero_ps()};
+    for (index_t j = 0; j < dim; j += chunk) {
+      const halves v = load_part<Type>(row, j, dim - j);
+      sum[0] = _mm256_fmadd_ps(v.a, v.a, sum[0]);
+      sum[1] = _mm256_fmadd_ps(v.b, v.b, sum[1]);
+    }
+    sum[0] = _mm256_add_ps(sum[0], sum[1]);
+    out[i] = _mm_cvtss_f32(sum_four(sum));
+  }
+  _mm256_zeroupper();
+}
+
+inline void square_norms(element type, const void* const* rows, index_t count, index_t dim,
+                         float* out) noexcept {
+  if (type == element::bf16) {
+    norms_typed<element::bf16>(rows, count, dim, out);
+  } else if (type == element::f16) {
+    norms_typed<element::f16>(rows, count, dim, out);
+  } else {
+    norms_typed<element::f32>(rows, count, dim, out);
+  }
+}
+
+/// vmaxps returns its second operand when one is NaN, so the running maximum stands there.
+VATTN_AVX2 inline float max_of(const float* x, index_t count) noexcept {
+  const float least = -std::numeric_limits<float>::infinity();
+  __m256 a = _mm256_set1_ps(least), b = a;
+  index_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    a = _mm256_max_ps(_mm256_loadu_ps(x + i), a);
+    b = _mm256_max_ps(_mm256_loadu_ps(x + i + 8), b);
+  }
+  alignas(32) float lane[8];
+  _mm256_store_ps(lane, _mm256_max_ps(a, b));
+  float largest = least;
+  for (const float v : lane) largest = v > largest ? v : largest;
+  for (; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
+  _mm256_zeroupper();
+  return largest;
+}
+
+/// 2^n for integers n in [-126, 127].
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 power_of_two(__m256i n) noexcept {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+
+/// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 (Cephes expf) for e^r. The
+/// clamps keep n small; they return their second operand, x, when that is NaN. 2^n goes on in two
+/// steps, for n can be 128. Subnormal results become 0; the comparison holds for NaN.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 exp_of(__m256 x) noexcept {
+  const __m256 least = _mm256_set1_ps(-87.33654f);
+  const __m256 normal = _mm256_cmp_ps(x, least, _CMP_NLT_UQ);
+  x = _mm256_min_ps(_mm256_set1_ps(100.0f), _mm256_max_ps(least, x));
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
+  p = _mm256_fmadd_ps(_mm256_mul_ps(r, r), p, r);
+  p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
+  const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+  p = _mm256_mul_ps(p, power_of_two(half));
+  p = _mm256_mul_ps(p, power_of_two(_mm256_sub_epi32(whole, half)));
+  return _mm256_and_ps(p, normal);
+}
+
+VATTN_AVX2 inline double exp_shifted(const float* x, index_t count, float shift,
+                                     float* out) noexcept {
+  const __m256 minus = _mm256_set1_ps(shift);
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  index_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 e = exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), minus));
+    _mm256_storeu_ps(out + i, e);
+    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+  }
+  alignas(32) double lane[4];
+  _mm256_store_pd(lane, _mm256_add_pd(low, high));
+  double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
+  for (; i < count; ++i) {
+    out[i] = _mm256_cvtss_f32(exp_of(_mm256_sub_ps(_mm256_set1_ps(x[i]), minus)));
+    sum += static_cast<double>(out[i]);
+  }
+  _mm256_zeroupper();
+  return sum;
+}
+
+}  // namespace vattn::kernels::avx2
+
+#undef VATTN_AVX2
+#undef VATTN_UNROLL
+
+#endif  // VATTN_X86_KERNELS

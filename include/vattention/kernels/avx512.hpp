@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The AVX-512 row of kernels, its integer part aside (avx512_scan.hpp); contracts in kernels.hpp.
+///
+/// Rows are converted 32 elements, a "chunk", at a time into two registers. For bfloat16 these hold
+/// the even and the odd elements (a shift and a mask, no shuffle), so dot products put the queries
+/// in the same order first and sums put their result back into order last.
+///
+/// Each kernel ends with vzeroupper: g++ adds it by itself from -O2 on only, and without it the SSE
+/// code of the rest of the program runs several times slower.
+#pragma once
+
+#include "vattention/config.hpp"
+
+#if VATTN_X86_KERNELS
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "vattention/core/kv_view.hpp"
+#include "vattention/kernels/prefetch.hpp"
+
+#define VATTN_AVX512 VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")
+#if defined(__clang__)
+#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VATTN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+// The intrinsics of g++ 12 start from a variable set to itself (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace vattn::kernels::avx512 {
+
+/// Elements converted together; floats of all heads' queries kept in chunk order on the stack; rows
+/// of a dot block; rows summed from zero before they are added to the output.
+inline constexpr index_t chunk = 32, query_floats = 8192, dot_block = 16, sum_block = 32;
+
+/// The two registers of a chunk.
+struct halves {
+  __m512 a, b;
+};
+
+/// The low `count` lanes of a chunk, of a register; none if it is negative.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __mmask32 chunk_mask(index_t count) noexcept {
+  if (count >= chunk) return ~__mmask32{0};
+  return count <= 0 ? __mmask32{0} : static_cast<__mmask32>((1u << count) - 1u);
+}
+VATTN_AVX512 VATTN_ALWAYS_INLINE __mmask16 low_mask(index_t count) noexcept {
+  return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
+}
+
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_floats(const void* at, __mmask32 mask) noexcept {
+  return {
+      _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), at),
+      _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), static_cast<const char*>(at) + 64)};
+}
+
+/// A chunk of a row from element j; lanes off the mask are 0 and not read.
+template <element Type>
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j,
+                                                   __mmask32 mask) noexcept {
+  const char* at = row + j * size_of(Type);
+  if constexpr (Type == element::f32) {
+    return load_floats(at, mask);
+  } else {
+    const __m512i v = _mm512_maskz_loadu_epi16(mask, at);
+    if constexpr (Type == element::bf16) {
+      const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+      return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)),
+              _mm512_castsi512_ps(_mm512_and_si512(v, high))};
+    } else {
+      return {_mm512_cvtph_ps(_mm512_castsi512_si256(v)),
+              _mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1))};
+    }
+  }
+}
+
+/// Floats in memory order to the order of a chunk, and back.
+template <element Type>
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves to_chunk_order(halves v) noexcept {
+  if constexpr (Type != element::bf16) return v;
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  return {_mm512_permutex2var_ps(v.a, even, v.b), _mm512_permutex2var_ps(v.a, odd, v.b)};
+}
+template <element Type>
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves to_memory_order(halves v) noexcept {
+  if constexpr (Type != element::bf16) return v;
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  return {_mm512_permutex2var_ps(v.a, low, v.b), _mm512_permutex2var_ps(v.a, high, v.b)};
+}
+
+/// Sums of four vectors inside each 128-bit lane, side by side.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 sum_lanes(const __m512* v) noexcept {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+  return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+
+/// Lane l of the result is the sum of the four 128-bit lanes of v[l].
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 sum_across(const __m512* v) noexcept {
+  const __m512 ab =
+      _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+  const __m512 cd =
+      _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+/// One chunk of four rows times that of `Heads` queries: sum[4 h + k] += row k * query h.
+template <element Type, int Heads>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t j, __mmask32 mask,
+                                                const float* x, index_t x_stride,
+                                                __m512* sum) noexcept {
+  halves v[4];
+  VATTN_UNROLL
+  for (int k = 0; k < 4; ++k) v[k] = load_chunk<Type>(row[k], j, mask);
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    const __m512 a = _mm512_load_ps(x + h * x_stride), b = _mm512_load_ps(x + h * x_stride + 16);
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k) sum[4 * h + k] = _mm512_fmadd_ps(v[k].a, a, sum[4 * h + k]);
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k) sum[4 * h + k] = _mm512_fmadd_ps(v[k].b, b, sum[4 * h + k]);
+  }
+}
+
+/// What all tiles of a dot product pass share: elements [first, first + size) of the rows, and the
+/// queries in chunk order.
+struct dot_pass {
+  index_t first, size;
+  const float* x;
+  index_t x_stride;
+  float* out;
+  index_t out_stride;
+};
+
+/// Four rows times `Heads` queries; quad[h] holds, in each 128-bit lane, parts of the four
+/// products.
+template <element Type, int Heads>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* const* rows,
+                                               index_t count, const float* x,
+                                               __m512* quad) noexcept {
+  const char* row[4];
+  VATTN_UNROLL
+  for (index_t k = 0; k < 4; ++k) {
+    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]) + p.first * size_of(Type);
+  }
+  __m512 sum[std::size_t{4 * Heads}];
+  VATTN_UNROLL
+  for (auto& s : sum) s = _mm512_setzero_ps();
+  for (index_t j = 0; j < p.size; j += chunk) {
+    dot_chunk<Type, Heads>(row, j, chunk_mask(p.size - j), x + j, p.x_stride, sum);
+  }
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) quad[h] = sum_lanes(sum + 4 * h);
+}
+
+/// Stores or adds the products of `used` heads with up to 16 / Heads rows from row i on.
+template <int Heads>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void store_dots(const dot_pass& p, __m512 v, int h, int used,
+                                                 index_t i, index_t count) noexcept {
+  alignas(64) float dots[16];
+  _mm512_store_ps(dots, v);
+  const __mmask16 mask = low_mask(count);
+  for (int g = 0; g < used; ++g) {
+    float* out = p.out + (h + g) * p.out_stride + i;
+    __m512 dot = _mm512_maskz_loadu_ps(mask, dots + g * (16 / Heads));
+    if (p.first > 0) dot = _mm512_add_ps(dot, _mm512_maskz_loadu_ps(mask, out));
+    _mm512_mask_storeu_ps(out, mask, dot);
+  }
+}
+
+/// Rows [i, i + count) with count <= 16 times `Heads` queries from head h on, of which `used`
+/// exist.
+template <element Type, int Heads>
+VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count,
+                           int h, int used, row_prefetch next) noexcept {
+  constexpr index_t keys = 16 / Heads;
+  for (index_t k = 0; k < count; k += keys) {
+    __m512 quad[4], mixed[4];
+    VATTN_UNROLL
+    for (index_t q = 0; q < keys; q += 4) {
+      for (index_t r = k + q; r < k + q + 4; ++r) {
+        next.due(r, p.first * size_of(Type), p.size * size_of(Type));
+      }
+      const index_t at = std::min(k + q, count - 1);
+      dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.x_stride, quad + q / 4 * Heads);
+    }
+    VATTN_UNROLL
+    for (int l = 0; l < 4; ++l) mixed[l] = quad[l % (4 / Heads) * Heads + l / (4 / Heads)];
+    store_dots<Heads>(p, sum_across(mixed), h, used, i + k, std::min(keys, count - k));
+  }
+}
+
+/// All heads of one pass, 16 rows at a time.
+template <element Type>
+VATTN_AVX512 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
+                             int heads) noexcept {
+  const prefetch_plan plan = active_plan();
+  for (index_t i = 0; i < count; i += dot_block) {
+    const index_t size = std::min(dot_block, count - i);
+    const index_t ahead = std::min(count, i + dot_block * plan.blocks_ahead);
+    row_prefetch next{rows + ahead, std::min(dot_block, count - ahead), 0, (heads + 3) / 4,
+                      plan.to_l1};
+    for (int h = 0; h < heads; h += 4, ++next.wait) {
+      const int left = heads - h;
+      if (left == 1) {
+        dot_tile<Type, 1>(p, rows + i, i, size, h, 1, next);
+      } else if (left == 2) {
+        dot_tile<Type, 2>(p, rows + i, i, size, h, 2, next);
+      } else {
+        dot_tile<Type, 4>(p, rows + i, i, size, h, std::min(left, 4), next);
+      }
+    }
+  }
+}
+
+/// Elements [first, first + size) of the queries in chunk order, zeros up to whole chunks and to a
+/// multiple of 4 heads.
+template <element Type>
+VATTN_AVX512 void arrange_queries(const float* x, index_t x_stride, int heads, index_t size,
+                                  float* out, index_t out_stride) noexcept {
+  for (int h = 0; h < (heads + 3) / 4 * 4; ++h) {
+    for (index_t j = 0; j < size; j += chunk) {
+      const __mmask32 mask = h < heads ? chunk_mask(size - j) : 0;
+      const float* at = x + std::min(h, heads - 1) * x_stride + j;
+      const halves v = to_chunk_order<Type>(load_floats(at, mask));
+      _mm512_store_ps(out + h * out_stride + j, v.a);
+      _mm512_store_ps(out + h * out_stride + j + 16, v.b);
+    }
+  }
+}
+
+template <element Type>
+VATTN_AVX512 void dot_typed(const void* const* rows, index_t count, index_t dim, const float* x,
+                            index_t x_stride, int heads, float* out, index_t out_stride) noexcept {
+  alignas(64) float arranged[query_floats];
+  constexpr int most = query_floats / chunk;
+  for (int h = 0; h < heads; h += most) {
+    const int group = std::min(heads - h, most);
+    const index_t room = query_floats / ((group + 3) / 4 * 4) / chunk * chunk;
+    const index_t slice = std::min(room, (dim + chunk - 1) / chunk * chunk);
+    for (index_t first = 0; first < dim; first += slice) {
+      const index_t size = std::min(slice, dim - first);
+      arrange_queries<Type>(x + h * x_stride + first, x_stride, group, size, arranged, slice);
+      dot_blocks<Type>({first, size, arranged, slice, out + h * out_stride, out_stride}, rows,
+                       count, group);
+    }
+  }
+  _mm256_zeroupper();
+}
+
+inline void dot_rows(element type, const void* const* rows, index_t count, index_t dim,
+                     const float* x, index_t x_stride, int heads, float* out,
+                     index_t out_stride) noexcept {
+  if (type == element::bf16) {
+    dot_typed<element::bf16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  } else if (type == element::f16) {
+    dot_typed<element::f16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  } else {
+    dot_typed<element::f32>(rows, count, dim, x, x_stride, heads, out, out_stride);
+  }
+}
+
+/// What all tiles of one block of at most 32 rows share in a weighted sum.
+struct sum_pass {
+  const void* const* rows;
+  index_t count, dim;
+  const float* weights;
+  index_t weight_stride;
+  float* out;
+  index_t out_stride;
+};
+
+/// Adds the sums of one tile, `Chunks` chunks from element j of `used` heads, to the output.
+template <element Type, int Heads, int Chunks>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void add_sums(const sum_pass& p, index_t j, int h, int used,
+                                               const halves* sum) noexcept {
+  VATTN_UNROLL
+  for (int g = 0; g < Heads; ++g) {
+    if (g >= used) continue;
+    float* out = p.out + (h + g) * p.out_stride + j;
+    VATTN_UNROLL
+    for (int c = 0; c < Chunks; ++c, out += chunk) {
+      const __mmask32 mask = chunk_mask(p.dim - j - c * chunk);
+      const halves v = to_memory_order<Type>(sum[g * Chunks + c]), before = load_floats(out, mask);
+      _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), _mm512_add_ps(before.a, v.a));
+      _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16),
+                            _mm512_add_ps(before.b, v.b));
+    }
+  }
+}
+
+/// One row of a tile: sum[g][c] += weight g * chunk c.
+template <element Type, int Heads, int Chunks>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void sum_row(const char* row, index_t j, const __mmask32* mask,
+                                              const float* const* weight, index_t i,
+                                              halves* sum) noexcept {
+  halves v[std::size_t{Chunks}];
+  VATTN_UNROLL
+  for (int c = 0; c < Chunks; ++c) v[c] = load_chunk<Type>(row, j + c * chunk, mask[c]);
+  VATTN_UNROLL
+  for (int g = 0; g < Heads; ++g) {
+    const __m512 w = _mm512_set1_ps(weight[g][i]);
+    VATTN_UNROLL
+    for (int c = 0; c < Chunks; ++c) {
+      sum[g * Chunks + c].a = _mm512_fmadd_ps(w, v[c].a, sum[g * Chunks + c].a);
+      sum[g * Chunks + c].b = _mm512_fmadd_ps(w, v[c].b, sum[g * Chunks + c].b);
+    }
+  }
+}
+
+/// Sums a block of rows over `Chunks` chunks from element j for `Heads` (1, 2 or 4) heads from head
+/// h on, of which `used` exist.
+template <element Type, int Heads, int Chunks>
+VATTN_AVX512 void sum_tile(const sum_pass& p, index_t j, int h, int used,
+                           row_prefetch next) noexcept {
+  constexpr std::size_t accumulators{Heads * Chunks};
+  halves sum[accumulators];
+  __mmask32 mask[std::size_t{Chunks}];
+  const float* weight[std::size_t{Heads}];
+  VATTN_UNROLL
+  for (auto& s : sum) s = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  VATTN_UNROLL
+  for (int c = 0; c < Chunks; ++c) mask[c] = chunk_mask(p.dim - j - c * chunk);
+  VATTN_UNROLL
+  for (int g = 0; g < Heads; ++g) {
+    weight[g] = p.weights + (h + (g < used ? g : 0)) * p.weight_stride;
+  }
+  for (index_t i = 0; i < p.count; ++i) {
+    next.due(i, j * size_of(Type), std::min(Chunks * chunk, p.dim - j) * size_of(Type));
+    sum_row<Type, Heads, Chunks>(static_cast<const char*>(p.rows[i]), j, mask, weight, i, sum);
+  }
+  add_sums<Type, Heads, Chunks>(p, j, h, used, sum);
+}
+
+/// One block of rows, at most 16 accumulators at a time.
+template <element Type>
+VATTN_AVX512 void sum_heads(const sum_pass& p, int h, int left, row_prefetch next) noexcept {
+  if (left >= 3) {
+    const int used = std::min(left, 4);
+    index_t j = 0;
+    for (; j + chunk < p.dim; j += 2 * chunk) sum_tile<Type, 4, 2>(p, j, h, used, next);
+    if (j < p.dim) sum_tile<Type, 4, 1>(p, j, h, used, next);
+  } else if (left == 2) {
+    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 2, 4>(p, j, h, 2, next);
+  } else {
+    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 1, 4>(p, j, h, 1, next);
+  }
+}
+
+template <element Type>
+VATTN_AVX512 void sum_typed(sum_pass p, int heads) noexcept {
+  const prefetch_plan plan = active_plan();
+  const void* const* const end = p.rows + p.count;
+  for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
+    const index_t left = end - p.rows, ahead = std::min(left, sum_block * plan.blocks_ahead);
+    p.count = std::min(sum_block, left);
+    row_prefetch next{p.rows + ahead, std::min(sum_block, left - ahead), 0, (heads + 3) / 4,
+                      plan.to_l1};
+    for (int h = 0; h < heads; h += 4, ++next.wait) sum_heads<Type>(p, h, heads - h, next);
+  }
+  _mm256_zeroupper();
+}
+
+inline void sum_rows(element type, const void* const* rows, index_t count, index_t dim,
+                     const float* weights, index_t weight_stride, int heads, float* out,
+                     index_t out_stride) noexcept {
+  const sum_pass p{rows, count, dim, weights, weight_stride, out, out_stride};
+  if (type == element::bf16) {
+    sum_typed<element::bf16>(p, heads);
+  } else if (type == element::f16) {
+    sum_typed<element::f16>(p, heads);
+  } else {
+    sum_typed<element::f32>(p, heads);
+  }
+}
+
+template <element Type>
+VATTN_AVX512 void norms_typed(const void* const* rows, index_t count, index_t dim,
+                              float* out) noexcept {
+  for (index_t i = 0; i < count; ++i) {
+    const char* row = static_cast<const char*>(rows[i]);
+    halves sum{_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (index_t j = 0; j < dim; j += chunk) {
+      const halves v = load_chunk<Type>(row, j, chunk_mask(dim - j));
+      sum = {_mm512_fmadd_ps(v.a, v.a, sum.a), _mm512_fmadd_ps(v.b, v.b, sum.b)};
+    }
+    out[i] = _mm512_reduce_add_ps(_mm512_add_ps(sum.a, sum.b));
+  }
+  _mm256_zeroupper();
+}
+
+inline void square_norms(element type, const void* const* rows, index_t count, index_t dim,
+                         float* out) noexcept {
+  if (type == element::bf16) {
+    norms_typed<element::bf16>(rows, count, dim, out);
+  } else if (type == element::f16) {
+    norms_typed<element::f16>(rows, count, dim, out);
+  } else {
+    norms_typed<element::f32>(rows, count, dim, out);
+  }
+}
+
+/// vmaxps returns its second operand when one is NaN, so the running maximum stands there.
+VATTN_AVX512 inline float max_of(const float* x, index_t count) noexcept {
+  const __m512 least = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 a = least, b = least;
+  index_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    a = _mm512_max_ps(_mm512_loadu_ps(x + i), a);
+    b = _mm512_max_ps(_mm512_loadu_ps(x + i + 16), b);
+  }
+  for (; i < count; i += 16) {
+    a = _mm512_max_ps(_mm512_mask_loadu_ps(least, low_mask(count - i), x + i), a);
+  }
+  const float largest = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
+  _mm256_zeroupper();
+  return largest;
+}
+
+/// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 (Cephes expf) for e^r. The
+/// clamp keeps n small and returns its second operand, x, when that is NaN. Subnormal results, slow
+/// on many CPUs, become 0; the comparison holds for NaN.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 exp_of(__m512 x) noexcept {
+  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
+  x = _mm512_min_ps(_mm512_set1_ps(100.0f), x);
+  const __m512 turns = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
+  const __m512 n = _mm512_cvtepi32_ps(_mm512_cvtps_epi32(turns));
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+  p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
+  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+}
+
+VATTN_AVX512 inline double exp_shifted(const float* x, index_t count, float shift,
+                                       float* out) noexcept {
+  const __m512 minus = _mm512_set1_ps(shift);
+  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+  for (index_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = low_mask(count - i);
+    const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
+    const __m512 e = _mm512_maskz_mov_ps(mask, exp_of(_mm512_sub_ps(v, minus)));
+    _mm512_mask_storeu_ps(out + i, mask, e);
+    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
+    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
+  }
+  const double sum = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+  _mm256_zeroupper();
+  return sum;
+}
+
+}  // namespace vattn::kernels::avx512
+
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#undef VATTN_AVX512
+#undef VATTN_UNROLL
+
+#endif  // VATTN_X86_KERNELS

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The integer kernels of the AVX-512 row: packed codes and sign signatures; contracts in
+/// kernels.hpp.
+///
+/// Each exists twice, because a CPU may lack the extension (VNNI, VPOPCNTDQ) that makes it fast.
+#pragma once
+
+#include "vattention/config.hpp"
+
+#if VATTN_X86_KERNELS
+
+#include <immintrin.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "vattention/core/kv_view.hpp"
+
+#define VATTN_AVX512 VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")
+#define VATTN_AVX512_VNNI \
+  VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,popcnt")
+#define VATTN_AVX512_POPCNT \
+  VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,avx2,fma,f16c,popcnt")
+#if defined(__clang__)
+#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VATTN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+// The intrinsics of g++ 12 start from a variable set to itself (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace vattn::kernels::avx512 {
+
+/// Four query bytes, the same for all keys.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i query_bytes(const std::int8_t* x) noexcept {
+  std::int32_t four;
+  std::memcpy(&four, x, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+
+/// What all tiles of a scan share.
+struct scan_pass {
+  int bits;
+  index_t words;
+  const std::uint8_t* levels;
+  index_t x_stride, out_stride;
+};
+using scan_tile = void (*)(const scan_pass&, const std::uint8_t* codes, int used,
+                           const std::int8_t* x, std::int32_t* out) noexcept;
+
+/// The levels of the lowest field of each byte, and the fields above moved down.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i next_levels(const scan_pass& p, __m512i& codes) noexcept {
+  if (p.bits == 8) return codes;
+  const __m512i table = _mm512_broadcast_i32x4(
+      _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p.levels))));
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << p.bits) - 1));
+  const __m512i level = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, mask));
+  codes = _mm512_srlv_epi32(codes, _mm512_set1_epi32(p.bits));
+  return level;
+}
+
+/// Two blocks of 16 keys, of which `used` exist, times `Heads` queries.
+template <int Heads>
+VATTN_AVX512_VNNI void scan_vnni(const scan_pass& p, const std::uint8_t* codes, int used,
+                                 const std::int8_t* x, std::int32_t* out) noexcept {
+  const index_t second = used == 2 ? p.words * 64 : 0;
+  __m512i sum[std::size_t{Heads}][2];
+  VATTN_UNROLL
+  for (auto& s : sum) s[0] = s[1] = _mm512_setzero_si512();
+  for (index_t t = 0; t < p.words; ++t, codes += 64) {
+    __m512i a = _mm512_loadu_si512(codes), b = _mm512_loadu_si512(codes + second);
+    for (int bit = 0; bit < 8; bit += p.bits, x += 4) {
+      const __m512i level_a = next_levels(p, a), level_b = next_levels(p, b);
+      VATTN_UNROLL
+      for (int h = 0; h < Heads; ++h) {
+        const __m512i q = query_bytes(x + h * p.x_stride);
+        sum[h][0] = _mm512_dpbusd_epi32(sum[h][0], level_a, q);
+        sum[h][1] = _mm512_dpbusd_epi32(sum[h][1], level_b, q);
+      }
+    }
+  }
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) {
+    _mm512_storeu_si512(out + h * p.out_stride, sum[h][0]);
+    if (used == 2) _mm512_storeu_si512(out + h * p.out_stride + 16, sum[h][1]);
+  }
+  _mm256_zeroupper();
+}
+
+/// The same without VNNI for one block, in 16-bit halves: the pair sums of vpmaddubsw would
+/// saturate.
+template <int Heads>
+VATTN_AVX512 void scan_madd(const scan_pass& p, const std::uint8_t* codes, int,
+                            const std::int8_t* x, std::int32_t* out) noexcept {
+  __m512i sum[std::size_t{Heads}];
+  VATTN_UNROLL
+  for (auto& s : sum) s = _mm512_setzero_si512();
+  for (index_t t = 0; t < p.words; ++t) {
+    __m512i word = _mm512_loadu_si512(codes + t * 64);
+    for (int bit = 0; bit < 8; bit += p.bits, x += 4) {
+      const __m512i level = next_levels(p, word), odd = _mm512_srli_epi16(level, 8);
+      const __m512i even = _mm512_and_si512(level, _mm512_set1_epi16(0xff));
+      VATTN_UNROLL
+      for (int h = 0; h < Heads; ++h) {
+        const __m512i q = query_bytes(x + h * p.x_stride), q_odd = _mm512_srai_epi16(q, 8);
+        const __m512i q_even = _mm512_srai_epi16(_mm512_slli_epi16(q, 8), 8);
+        sum[h] = _mm512_add_epi32(sum[h], _mm512_add_epi32(_mm512_madd_epi16(even, q_even),
+                                                           _mm512_madd_epi16(odd, q_odd)));
+      }
+    }
+  }
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) _mm512_storeu_si512(out + h * p.out_stride, sum[h]);
+  _mm256_zeroupper();
+}
+
+inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
+                       const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
+                       int heads, std::int32_t* out, index_t out_stride) noexcept {
+  const scan_pass p{bits, words, levels, x_stride, out_stride};
+  for (index_t block = 0; block < blocks; ++block, codes += words * 64, out += 16) {
+    for (int h = 0; h < heads;) {
+      const int size = heads - h >= 4 ? 4 : 1;
+      (size == 4 ? scan_madd<4> : scan_madd<1>)(p, codes, 1, x + h * x_stride,
+                                                out + h * out_stride);
+      h += size;
+    }
+  }
+}
+
+/// `scan_codes` for CPUs with AVX512-VNNI: two blocks at a time, heads by eights, fours, twos and
+/// ones while the codes are in L1.
+inline void scan_codes_vnni(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
+                            const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
+                            int heads, std::int32_t* out, index_t out_stride) noexcept {
+  static constexpr scan_tile tiles[4] = {scan_vnni<1>, scan_vnni<2>, scan_vnni<4>, scan_vnni<8>};
+  const scan_pass p{bits, words, levels, x_stride, out_stride};
+  for (index_t block = 0; block < blocks; block += 2) {
+    const int used = block + 1 < blocks ? 2 : 1;
+    for (int h = 0; h < heads;) {
+      const int left = heads - h, size = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+      tiles[size](p, codes + block * words * 64, used, x + h * x_stride,
+                  out + h * out_stride + block * 16);
+      h += 1 << size;
+    }
+  }
+}
+
+VATTN_AVX512 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
+                                     const std::uint64_t* query, float* out) noexcept {
+  for (index_t i = 0; i < count; ++i, signatures += words) {
+    int different = 0;
+    for (int w = 0; w < words; ++w) different += std::popcount(signatures[w] ^ query[w]);
+    out[i] = static_cast<float>(64 * words - 2 * different);
+  }
+}
+
+/// The low `count` of eight lanes; none if it is negative.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __mmask8 low_words(index_t count) noexcept {
+  if (count >= 8) return 0xff;
+  return count <= 0 ? __mmask8{0} : static_cast<__mmask8>((1u << count) - 1u);
+}
+
+/// Sums of neighbouring words: eight of them from two registers, in order.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i sum_pairs(__m512i a, __m512i b) noexcept {
+  const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+  const __m512i odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+  return _mm512_add_epi64(_mm512_permutex2var_epi64(a, even, b),
+                          _mm512_permutex2var_epi64(a, odd, b));
+}
+
+/// Eight signatures of `Words` (1, 2 or 4) words at a time.
+template <int Words>
+VATTN_AVX512_POPCNT void match_eight(const std::uint64_t* signatures, index_t count,
+                                     const std::uint64_t* query, float* out) noexcept {
+  alignas(64) std::uint64_t repeated[8];
+  for (int w = 0; w < 8; ++w) repeated[w] = query[w % Words];
+  const __m512i q = _mm512_load_si512(repeated);
+  for (index_t i = 0; i < count; i += 8) {
+    const index_t left = (count - i) * Words;
+    __m512i n[4];
+    VATTN_UNROLL
+    for (int w = 0; w < Words; ++w) {
+      const auto mask = low_words(left - 8 * w);
+      const __m512i s = _mm512_maskz_loadu_epi64(mask, signatures + i * Words + 8 * w);
+      n[w] = _mm512_popcnt_epi64(_mm512_xor_si512(s, q));
+    }
+    if constexpr (Words == 4) {
+      n[0] = sum_pairs(n[0], n[1]);
+      n[1] = sum_pairs(n[2], n[3]);
+    }
+    if constexpr (Words > 1) n[0] = sum_pairs(n[0], n[1]);
+    const __m512i agree =
+        _mm512_sub_epi64(_mm512_set1_epi64(64 * Words), _mm512_slli_epi64(n[0], 1));
+    _mm256_mask_storeu_ps(out + i, low_words(count - i), _mm512_cvtepi64_ps(agree));
+  }
+  _mm256_zeroupper();
+}
+
+/// `match_signs` for CPUs with AVX512-VPOPCNTDQ.
+inline void match_signs_popcnt(const std::uint64_t* signatures, index_t count, int words,
+                               const std::uint64_t* query, float* out) noexcept {
+  switch (words) {
+    case 1: return match_eight<1>(signatures, count, query, out);
+    case 2: return match_eight<2>(signatures, count, query, out);
+    case 4: return match_eight<4>(signatures, count, query, out);
+    default: return match_signs(signatures, count, words, query, out);
+  }
+}
+
+VATTN_AVX512 inline void scale_sums(const std::int32_t* sums, const std::uint16_t* factors,
+                                    index_t count, std::int32_t times, std::int32_t plus,
+                                    float step, float offset, float* out) noexcept {
+  for (index_t i = 0; i < count; i += 16) {
+    const index_t left = count - i;
+    const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1U);
+    const __m512i sum = _mm512_maskz_loadu_epi32(lanes, sums + i);
+    const __m512i whole = _mm512_add_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(times)),
+                                           _mm512_set1_epi32(plus));
+    const __m512 scaled = _mm512_mul_ps(_mm512_set1_ps(step), _mm512_cvtepi32_ps(whole));
+    const __m512 factor = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, factors + i));
+    // A rounding intrinsic with an explicit mode, so that no compiler fuses product and sum.
+    const __m512 product =
+        _mm512_mul_round_ps(factor, scaled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm512_mask_storeu_ps(out + i, lanes, _mm512_add_ps(product, _mm512_set1_ps(offset)));
+  }
+  _mm256_zeroupper();
+}
+
+VATTN_AVX512 inline index_t not_below(const float* x, index_t count, float threshold,
+                                      row_t* out) noexcept {
+  const __m512 least = _mm512_set1_ps(threshold);
+  index_t found = 0;
+  for (index_t i = 0; i < count; i += 16) {
+    const index_t left = count - i;
+    const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1U);
+    unsigned hits =
+        _mm512_mask_cmp_ps_mask(lanes, _mm512_maskz_loadu_ps(lanes, x + i), least, _CMP_NLT_UQ);
+    for (; hits != 0; hits &= hits - 1)
+      out[found++] = static_cast<row_t>(i + std::countr_zero(hits));
+  }
+  _mm256_zeroupper();
+  return found;
+}
+
+}  // namespace vattn::kernels::avx512
+
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#undef VATTN_AVX512
+#undef VATTN_AVX512_VNNI
+#undef VATTN_AVX512_POPCNT
+#undef VATTN_UNROLL
+
+#endif  // VATTN_X86_KERNELS

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Which row of kernels this CPU can run, and which one the library uses; declared in kernels.hpp.
+#pragma once
+
+#include <cstdlib>
+#include <string_view>
+
+#include "vattention/config.hpp"
+#include "vattention/kernels/avx2.hpp"
+#include "vattention/kernels/avx2_scan.hpp"
+#include "vattention/kernels/avx512.hpp"
+#include "vattention/kernels/avx512_scan.hpp"
+#include "vattention/kernels/kernels.hpp"
+#include "vattention/kernels/scalar.hpp"
+
+#if VATTN_X86_KERNELS
+#include <cpuid.h>
+#endif
+
+namespace vattn::kernels {
+
+static_assert(code_block == scalar::block_keys);
+
+namespace detail {
+
+inline constexpr table scalar_row{
+    isa::scalar,          "scalar",          scalar::dot_rows,    scalar::sum_rows,
+    scalar::square_norms, scalar::max_of,    scalar::exp_shifted, scalar::scan_codes,
+    scalar::scale_sums,   scalar::not_below, scalar::match_signs};
+
+#if VATTN_X86_KERNELS
+inline constexpr table avx2_row{
+    isa::avx2,          "avx2",          avx2::dot_rows,    avx2::sum_rows,
+    avx2::square_norms, avx2::max_of,    avx2::exp_shifted, avx2::scan_codes,
+    avx2::scale_sums,   avx2::not_below, avx2::match_signs};
+
+/// The AVX-512 row with the integer extensions this CPU has.
+inline table avx512_row() noexcept {
+  const bool vnni = __builtin_cpu_supports("avx512vnni") != 0;
+  const bool popcnt = __builtin_cpu_supports("avx512vpopcntdq") != 0;
+  return {isa::avx512,
+          "avx512",
+          avx512::dot_rows,
+          avx512::sum_rows,
+          avx512::square_norms,
+          avx512::max_of,
+          avx512::exp_shifted,
+          vnni ? avx512::scan_codes_vnni : avx512::scan_codes,
+          avx512::scale_sums,
+          avx512::not_below,
+          popcnt ? avx512::match_signs_popcnt : avx512::match_signs};
+}
+
+/// AVX2 with FMA, F16C and POPCNT; clang 14 has no name for F16C, so that bit is read from CPUID.
+inline bool has_avx2() noexcept {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1u << 29)) != 0;
+  return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("popcnt");
+}
+inline bool has_avx512() noexcept {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+/// The row VATTN_ISA names if there is one and it can run, else the best.
+inline isa chosen() noexcept {
+  const char* const name = std::getenv("VATTN_ISA");
+  const std::string_view wanted = name == nullptr ? "" : name;
+  isa best = isa::scalar;
+  for (const isa row : {isa::scalar, isa::avx2, isa::avx512}) {
+    if (!supported(row)) continue;
+    if (wanted == get(row).name) return row;
+    best = row;
+  }
+  return best;
+}
+
+}  // namespace detail
+
+inline bool supported(isa row) noexcept {
+#if VATTN_X86_KERNELS
+  __builtin_cpu_init();
+  if (row == isa::avx512) return detail::has_avx512();
+  if (row == isa::avx2) return detail::has_avx2();
+#endif
+  return row == isa::scalar;
+}
+
+/// The rows, in a template so that a program may compile them once: see VATTN_EXTERN_KERNELS.
+template <class = void>
+struct compiled_rows {
+  static const table& at(isa row) noexcept;
+};
+template <class Void>
+const table& compiled_rows<Void>::at(isa row) noexcept {
+#if VATTN_X86_KERNELS
+  static const table avx512_row = detail::avx512_row();
+  if (row == isa::avx512) return avx512_row;
+  if (row == isa::avx2) return detail::avx2_row;
+#endif
+  VATTN_ASSERT(row == isa::scalar);
+  return detail::scalar_row;
+}
+#if defined(VATTN_EXTERN_KERNELS)
+extern template struct compiled_rows<>;
+#endif
+
+inline const table& get(isa row) noexcept { return compiled_rows<>::at(row); }
+
+inline const table& active() noexcept {
+  static const table& row = get(detail::chosen());
+  return row;
+}
+
+}  // namespace vattn::kernels

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The only door to the instruction sets: a table of leaf functions on raw pointers and counts.
+///
+/// No kernel allocates, throws or keeps a pointer. Rows come as addresses, so contiguous, strided
+/// and paged caches share every kernel. `heads` may be any positive number; each row is read from
+/// memory once for all heads. Rows need no alignment.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "vattention/core/kv_view.hpp"
+
+namespace vattn::kernels {
+
+/// The kernel rows, worst first.
+enum class isa : std::uint8_t { scalar, avx2, avx512 };
+
+/// Keys of one block of packed codes, see `table::scan_codes`.
+inline constexpr int code_block = 16;
+
+/// One row of kernels. u is the unit round-off of float, 2^-24; the bounds hold in round to
+/// nearest, and where a product is below 2^-126 they need 2^-149 more for it.
+struct table {
+  isa id;
+  const char* name;
+
+  /// out[h * out_stride + i] = sum_j rows[i][j] * x[h * x_stride + j].
+  /// |error| <= (dim + 2) u * sum_j |rows[i][j] x[h][j]|.
+  void (*dot_rows)(element type, const void* const* rows, index_t count, index_t dim,
+                   const float* x, index_t x_stride, int heads, float* out,
+                   index_t out_stride) noexcept;
+
+  /// out[h * out_stride + j] += sum_i weights[h * weight_stride + i] * rows[i][j].
+  /// |error| <= (min(count, 64 + count / 32) + 2) u * (|out before| + sum_i |weights[h][i]
+  /// rows[i][j]|): rows are summed from zero in blocks of at most 64, and the blocks then added. A
+  /// weight of 0 still lets a NaN or an infinity of its row through.
+  void (*sum_rows)(element type, const void* const* rows, index_t count, index_t dim,
+                   const float* weights, index_t weight_stride, int heads, float* out,
+                   index_t out_stride) noexcept;
+
+  /// out[i] = sum_j rows[i][j]^2. |error| <= (dim + 2) u * out[i].
+  void (*square_norms)(element type, const void* const* rows, index_t count, index_t dim,
+                       float* out) noexcept;
+
+  /// Largest x[i], ignoring NaN; -inf if there is none.
+  float (*max_of)(const float* x, index_t count) noexcept;
+
+  /// out[i] = exp(x[i] - shift), returns the sum (accumulated in double). x and out may be the
+  /// same. Relative error of out[i] <= 4 u + u |x[i] - shift|; a result below 2^-126 may come out
+  /// as 0; NaN and +inf go through; -inf gives 0. `shift` is finite.
+  double (*exp_shifted)(const float* x, index_t count, float shift, float* out) noexcept;
+
+  /// Integer dot products of packed key codes with int8 queries, exact on every row of the table.
+  ///
+  /// Codes of `bits` 1, 2, 4 or 8 lie in blocks of 16 keys. A block is `words` words of 64 bytes;
+  /// byte 4 k + b of word t belongs to key k (0..15) and holds, in bits [bits*f, bits*(f+1)), the
+  /// code of dimension `t * per + 4 f + b`, with `per = 32 / bits` dimensions a word and
+  /// f = 0..(8/bits - 1). levels[c] (c < 2^bits, 16 entries are readable) is the unsigned byte that
+  /// code c stands for; for 8 bits the code is the byte itself.
+  /// out[h * out_stride + 16 * block + k] = sum_dim levels[code] * x[h * x_stride + dim] for the
+  /// `words * per` dimensions; |x| <= 127 and at most 4096 dimensions, so nothing overflows.
+  void (*scan_codes)(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
+                     const std::uint8_t* levels, const std::int8_t* x, index_t x_stride, int heads,
+                     std::int32_t* out, index_t out_stride) noexcept;
+
+  /// out[i] = f16(factors[i]) * (step * (times * sums[i] + plus)) + offset, the integer part exact
+  /// (it fits 32 bits), three float roundings after its own and none fused, so the same bits on
+  /// every row of the table.
+  void (*scale_sums)(const std::int32_t* sums, const std::uint16_t* factors, index_t count,
+                     std::int32_t times, std::int32_t plus, float step, float offset,
+                     float* out) noexcept;
+
+  /// Writes the positions of all x[i] that are not below the threshold, NaN among them, ascending;
+  /// returns their number. `out` has room for `count`.
+  index_t (*not_below)(const float* x, index_t count, float threshold, row_t* out) noexcept;
+
+  /// out[i] = number of equal bits of signature i (`words` 64-bit words each, row after row) and
+  /// `query`, less the number of different ones: 64 words - 2 hamming, exact.
+  void (*match_signs)(const std::uint64_t* signatures, index_t count, int words,
+                      const std::uint64_t* query, float* out) noexcept;
+};
+
+/// True if this CPU and build can run the row.
+bool supported(isa row) noexcept;
+/// A row by name; `row` must be supported.
+const table& get(isa row) noexcept;
+/// The best supported row, chosen once; the environment variable VATTN_ISA = scalar | avx2 | avx512
+/// forces one (for tests and benchmarks; an unsupported or unknown name is ignored).
+const table& active() noexcept;
+
+}  // namespace vattn::kernels
+
+#include "vattention/kernels/dispatch.hpp"

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Named compositions.
+#pragma once
+
+#include "vattention/base_sampling/uniform.hpp"
+#include "vattention/budget/clt.hpp"
+#include "vattention/budget/output.hpp"
+#include "vattention/dynamic_sampling/uniform.hpp"
+#include "vattention/functor.hpp"
+#include "vattention/static_indices/sink_window.hpp"
+#include "vattention/top_k/key_code.hpp"
+
+namespace vattn::presets {
+
+/// The paper's composition (arXiv 2510.05688, algorithm 1 as its experiments run it): 32 sinks, 64
+/// window rows, a predictor, a base sample of 1 % of the residual, and the denominator's CLT budget. Its
+/// certificate speaks of the denominator; output errors are measured in bench/results.
+template <top_k_policy TopK>
+auto paper(epsilon asked, delta miss, TopK top_k, extent base = fraction(0.01)) {
+  return vattention(static_indices::sink_window(32, 64), std::move(top_k),
+                    base_sampling::uniform(base, 2), budget::clt(asked, miss),
+                    dynamic_sampling::uniform());
+}
+
+/// The default: 32 sinks, 64 window rows, top 2 % by 4-bit key codes, a uniform sample of the rest that
+/// starts at 1 % (at least 32 rows) and grows until the output's certificate holds.
+inline auto uniform_output(epsilon asked, delta miss) {
+  return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, fraction(0.02)),
+                    base_sampling::uniform(fraction(0.01), 32), budget::output(asked, miss),
+                    dynamic_sampling::uniform());
+}
+
+}  // namespace vattn::presets

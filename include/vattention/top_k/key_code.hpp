@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Predicted logits from low-bit codes of rotated keys.
+#pragma once
+
+#include <limits>
+
+#include "vattention/top_k/key_code_index.hpp"
+#include "vattention/top_k/selection.hpp"
+#include "vattention/core/concepts.hpp"
+
+namespace vattn::top_k {
+
+/// Scores every key by its code, in one pass for the whole query group: the rotated query as int8, the
+/// dot product in integers (so the same scores on every kernel row), then scale, soft-cap and bias like
+/// a true logit. The scores are log-weights. Takes the k best of each head.
+///
+/// Reads d bits / 8 + 2 bytes a key. Certificates with uniform sampling were measured to hold on every
+/// captured (head, query) pair from 4 bits up; below, on average only.
+class key_code {
+public:
+  using role = vattn::role::top_k;
+  using index_type = key_code_index;
+  static constexpr bool scores_rows = true;
+  static constexpr bool scores_are_log_weights = true;
+
+  /// `bits` a coordinate: 1, 2, 4, 6 or 8; k as rows, or as a share of the visible rows.
+  /// @throws std::invalid_argument for another width.
+  key_code(int bits, extent k) : book_(bits), k_(k) {}
+
+  key_code_index make_index(index_t key_dim) const { return {book_.bits(), key_dim}; }
+
+  template <cache_view View>
+  void predict(const decode<View>& call, const key_code_index& index, predictions& seen,
+               workspace& ws) const noexcept {
+    const index_t stride = padded(index.dim());
+    for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
+    for (index_t at = 0; at < call.visible; at += workspace::block) {
+      const index_t count = std::min(workspace::block, call.visible - at);
+      const index_t second = call.heads() * workspace::block;
+      for (int plane = 0; plane < book_.planes(); ++plane)
+        call.kernels.scan_codes(book_.plane_bits(plane), index.codes(plane, at), (count + 15) / 16,
+                                book_.words(plane, index.dim()), book_.lookup(),
+                                ws.query_codes.data(), stride, call.heads(),
+                                ws.code_dots.data() + plane * second, workspace::block);
+      for (int h = 0; h < call.heads(); ++h)
+        score_block(call, index, h, at, count, seen.scores(h).data() + at, ws);
+    }
+  }
+
+  template <cache_view View>
+  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+    select_top(call, k_.of(call.visible), ws);
+  }
+
+  template <cache_view View>
+  index_t bytes_scanned(const decode<View>& call) const noexcept {
+    index_t bytes = 2 * call.visible;
+    for (int plane = 0; plane < book_.planes(); ++plane)
+      bytes += (call.visible + 15) / 16 * 64 * book_.words(plane, call.kv.key_dim());
+    return bytes;
+  }
+  basis coverage() const noexcept {
+    return book_.bits() >= 4 ? basis::measured_per_row : basis::measured_on_average;
+  }
+
+private:
+  static index_t padded(index_t dim) noexcept { return (dim + 31) / 32 * 32; }
+
+  /// Rotates a query and rounds it to int8. Leaves its step, its sum, and q.centre in ws.query_terms.
+  template <cache_view View>
+  static void code_query(const decode<View>& call, const key_code_index& index, int h,
+                         workspace& ws) noexcept {
+    const index_t dim = index.dim();
+    float* x = ws.rotated.data();
+    std::int8_t* codes = ws.query_codes.data() + h * padded(dim);
+    std::copy_n(call.queries.data + h * call.queries.stride, dim, x);
+    double centre = 0.0;
+    for (index_t j = 0; j < dim; ++j)
+      centre += static_cast<double>(x[j]) * static_cast<double>(index.centre()[j]);
+    index.rotated().apply(x);
+    float largest = 0.0F;
+    bool finite = true;
+    for (index_t j = 0; j < dim; ++j) {
+      largest = std::max(largest, std::fabs(x[j]));
+      finite = finite && std::isfinite(x[j]);
+    }
+    const float step = finite ? largest / 127.0F : std::numeric_limits<float>::quiet_NaN();
+    // A query too small to divide by is coded as 0: it tells no key from another.
+    const float inverse = step > 0x1p-126F ? 1.0F / step : 0.0F;
+    std::int32_t sum = 0;
+    std::fill_n(codes, padded(dim), std::int8_t{0});
+    for (index_t j = 0; inverse > 0.0F && j < dim; ++j) {
+      const float rounded = std::nearbyint(std::clamp(x[j] * inverse, -127.0F, 127.0F));
+      codes[j] = static_cast<std::int8_t>(rounded);
+      sum += codes[j];
+    }
+    float* terms = ws.query_terms.data() + 4 * h;
+    terms[0] = step;
+    terms[1] = static_cast<float>(sum);
+    terms[2] = static_cast<float>(centre);
+  }
+
+  template <cache_view View>
+  void score_block(const decode<View>& call, const key_code_index& index, int h, index_t at,
+                   index_t count, float* out, workspace& ws) const noexcept {
+    const float* terms = ws.query_terms.data() + 4 * h;
+    std::int32_t* first = ws.code_dots.data() + h * workspace::block;
+    const std::int32_t* second = first + call.heads() * workspace::block;
+    if (book_.planes() == 2)
+      for (index_t i = 0; i < count; ++i) first[i] += 16 * second[i];
+    call.kernels.scale_sums(first, index.factors() + at, count, book_.level_times(),
+                            book_.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0],
+                            terms[2], out);
+    call.to_logits(h, out, count, [=](index_t i) { return at + i; });
+  }
+
+  code_book book_;
+  extent k_;
+};
+static_assert(predicts_log_weights<key_code>);
+
+}  // namespace vattn::top_k

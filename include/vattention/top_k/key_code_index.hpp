@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Packed low-bit codes of rotated, centred keys: the index behind `key_code`.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "vattention/core/rotation.hpp"
+#include "vattention/top_k/code_book.hpp"
+#include "vattention/top_k/frozen_centre.hpp"
+
+namespace vattn::top_k {
+
+/// A key k is kept as codes of x = R (k - centre), a factor f and an error norm e, such that
+/// q.k ~ q.centre + f (Rq).level, with ||x - f level|| <= e. Factor and norm are fp16, the norm rounded
+/// up. f = ||x||^2 / (x.level) makes the estimate unbiased over random rotations (Gao and Long, RaBitQ,
+/// SIGMOD 2024). See `frozen_centre` for the centre.
+///
+/// Memory a key: d bits / 8 + 4 bytes (d padded to a multiple of 32 / bits), e.g. 36 bytes for 4 bits at d = 64.
+class key_code_index {
+public:
+  static constexpr std::uint64_t rotation_seed = 0x9E3779B97F4A7C15ULL;
+
+  key_code_index(int bits, index_t key_dim)
+      : book_(bits),
+        rotation_((require(key_dim >= 1 && key_dim <= rows_view::max_dim, "key_code",
+                           "1 <= key dimension <= 4096", key_dim),
+                   key_dim),
+                  rotation_seed),
+        centre_(key_dim) {}
+
+  /// Takes in the rows [rows(), kv.rows()). O(d log d) a key; allocates.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  template <cache_view View>
+  void append(const View& kv) {
+    require(kv.key_dim() == dim(), "key_code_index::append", "keys of the index's dimension",
+            kv.key_dim());
+    require(kv.rows() >= rows_, "key_code_index::append", "a view that has only grown (rows, indexed)",
+            kv.rows(), rows_);
+    reserve(kv.rows());
+    std::vector<float> x(static_cast<std::size_t>(dim()));
+    std::vector<std::uint8_t> codes(x.size());
+    index_t row = rows_;
+    if (rows_ < frozen_centre::rows) {
+      centre_.settle(kv);
+      for (std::vector<std::uint8_t>& plane : codes_) std::fill(plane.begin(), plane.end(), 0);
+      row = 0;
+    }
+    for (; row < kv.rows(); ++row) {
+      centre_.load(kv, row, x.data());
+      encode(row, x.data(), codes.data());
+    }
+    rows_ = kv.rows();
+  }
+
+  index_t rows() const noexcept { return rows_; }
+  index_t dim() const noexcept { return rotation_.dim(); }
+  template <cache_view View>
+  bool matches(const View& kv) const noexcept {
+    return rows_ == kv.rows() && dim() == kv.key_dim();
+  }
+  /// Bytes a scan of `count` keys reads.
+  index_t scanned_bytes(index_t count) const noexcept {
+    index_t bytes = 2 * count;
+    for (int plane = 0; plane < book_.planes(); ++plane)
+      bytes += (count + 15) / 16 * 64 * book_.words(plane, dim());
+    return bytes;
+  }
+
+  const code_book& book() const noexcept { return book_; }
+  const vattn::rotation& rotated() const noexcept { return rotation_; }
+  const float* centre() const noexcept { return centre_.data(); }
+  /// Packed codes of a plane from the block of 16 keys on that begins with key `first`.
+  const std::uint8_t* codes(int plane, index_t first) const noexcept {
+    return codes_[static_cast<std::size_t>(plane)].data() +
+           first / kernels::code_block * 64 * book_.words(plane, dim());
+  }
+  /// All factors, as fp16.
+  const std::uint16_t* factors() const noexcept { return factors_.data(); }
+  /// f of a key; NaN for a key that is not finite or too large to code.
+  float factor(index_t row) const noexcept {
+    return kernels::f16_to_float(factors_[static_cast<std::size_t>(row)]);
+  }
+  /// Upper bound of ||x - f level||; +inf where it exceeds fp16, and where the factor is NaN.
+  float error_norm(index_t row) const noexcept {
+    return kernels::f16_to_float(errors_[static_cast<std::size_t>(row)]);
+  }
+
+private:
+  void reserve(index_t rows) {
+    const auto blocks = static_cast<std::size_t>((rows + 15) / 16);
+    for (int plane = 0; plane < book_.planes(); ++plane)
+      grow(codes_[static_cast<std::size_t>(plane)],
+           blocks * 64 * static_cast<std::size_t>(book_.words(plane, dim())));
+    grow(factors_, static_cast<std::size_t>(rows));
+    grow(errors_, static_cast<std::size_t>(rows));
+  }
+  template <class T>
+  static void grow(std::vector<T>& v, std::size_t size) {
+    if (size > v.capacity()) v.reserve(size + size / 2);
+    if (size > v.size()) v.resize(size);
+  }
+
+  void encode(index_t row, float* x, std::uint8_t* codes) {
+    rotation_.apply(x);
+    double square = 0.0;
+    float largest = 0.0F;
+    for (index_t j = 0; j < dim(); ++j) {
+      square += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+      largest = std::max(largest, std::fabs(x[j]));
+    }
+    const auto rms = static_cast<float>(std::sqrt(square / static_cast<double>(dim())));
+    if (!std::isfinite(square) || !std::isfinite(rms)) return store(row, not_a_number, infinite);
+    double along = 0.0;
+    for (index_t j = 0; j < dim(); ++j) {
+      codes[j] = static_cast<std::uint8_t>(book_.code(x[j], rms, largest));
+      along += static_cast<double>(x[j]) * book_.level(codes[j]);
+    }
+    const std::uint16_t factor =
+        kernels::f16_nearest(along > 0.0 ? static_cast<float>(square / along) : 0.0F);
+    const auto f = static_cast<double>(kernels::f16_to_float(factor));
+    if (!std::isfinite(f)) return store(row, not_a_number, infinite);
+    double error = 0.0;
+    for (index_t j = 0; j < dim(); ++j) {
+      const double off = static_cast<double>(x[j]) - f * book_.level(codes[j]);
+      error += off * off;
+    }
+    for (int plane = 0; plane < book_.planes(); ++plane) pack(row, plane, codes);
+    // x itself is off by at most 60 float roundings, and the sums here by far less.
+    const double bound = std::sqrt(error) + 0x1p-18 * std::sqrt(square);
+    store(row, factor, kernels::f16_up(static_cast<float>(bound)));
+  }
+
+  void store(index_t row, std::uint16_t factor, std::uint16_t error) noexcept {
+    factors_[static_cast<std::size_t>(row)] = factor;
+    errors_[static_cast<std::size_t>(row)] = error;
+  }
+
+  void pack(index_t row, int plane, const std::uint8_t* codes) noexcept {
+    const int bits = book_.plane_bits(plane);
+    const int shift = plane == 0 ? 0 : book_.plane_bits(0);
+    const int mask = (1 << bits) - 1;
+    const index_t words = book_.words(plane, dim());
+    std::uint8_t* key = codes_[static_cast<std::size_t>(plane)].data() +
+                        row / 16 * 64 * words + row % 16 * 4;
+    for (index_t word = 0, j = 0; word < words; ++word, key += 64)
+      for (int field = 0; field < 8 / bits; ++field)
+        for (int b = 0; b < 4 && j < dim(); ++b, ++j)
+          key[b] |= static_cast<std::uint8_t>((codes[j] >> shift & mask) << (bits * field));
+  }
+
+  static constexpr std::uint16_t not_a_number = 0x7E00;
+  static constexpr std::uint16_t infinite = 0x7C00;
+
+  code_book book_;
+  vattn::rotation rotation_;
+  frozen_centre centre_;
+  std::array<std::vector<std::uint8_t>, 2> codes_;
+  std::vector<std::uint16_t> factors_, errors_;
+  index_t rows_ = 0;
+};
+
+}  // namespace vattn::top_k

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Exact scores as predictor: what every other one is measured against.
+#pragma once
+
+#include "vattention/top_k/none.hpp"
+#include "vattention/top_k/selection.hpp"
+
+namespace vattn::top_k {
+
+/// The k largest logits of each query head, from a scan of all keys. For experiments: it reads the whole
+/// key cache, so it saves half the bytes at most.
+class oracle {
+public:
+  using role = vattn::role::top_k;
+  using index_type = no_index;
+  static constexpr bool scores_rows = true;
+  static constexpr bool scores_are_log_weights = true;
+
+  /// k as rows, or as a share of the visible rows.
+  explicit oracle(extent k) : k_(k) {}
+
+  no_index make_index(index_t /*key_dim*/) const noexcept { return {}; }
+
+  template <cache_view View>
+  void predict(const decode<View>& call, const no_index& /*index*/, predictions& seen,
+               workspace& ws) const noexcept {
+    const index_t stride = seen.rows();
+    for (index_t at = 0; at < call.visible; at += workspace::block) {
+      const index_t count = std::min(workspace::block, call.visible - at);
+      for (index_t i = 0; i < count; ++i)
+        ws.addresses[i] = call.kv.key_row(static_cast<row_t>(at + i));
+      call.kernels.dot_rows(call.kv.key_type(), ws.addresses.data(), count, call.kv.key_dim(),
+                            call.queries.data, call.queries.stride, call.heads(),
+                            seen.scores(0).data() + at, stride);
+      for (int h = 0; h < call.heads(); ++h)
+        call.to_logits(h, seen.scores(h).data() + at, count, [=](index_t i) { return at + i; });
+    }
+  }
+
+  template <cache_view View>
+  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+    select_top(call, k_.of(call.visible), ws);
+  }
+
+  template <cache_view View>
+  index_t bytes_scanned(const decode<View>& call) const noexcept {
+    return call.visible * key_bytes(call.kv);
+  }
+  basis coverage() const noexcept { return basis::measured_per_row; }
+
+private:
+  extent k_;
+};
+static_assert(predicts_log_weights<oracle>);
+
+}  // namespace vattn::top_k

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The k best scores of each query head without a sort, ties by row number.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "vattention/core/decode.hpp"
+#include "vattention/core/workspace.hpp"
+
+namespace vattn {
+
+namespace detail {
+
+/// The rank-th largest of every 64th score (of 256 at least, where there are as many); -inf if the rank is
+/// beyond them. A guess at a threshold that leaves a little more than k scores.
+inline float threshold_guess(std::span<const float> scores, index_t k, double slack,
+                             std::pair<float, row_t>* scratch) noexcept {
+  const auto n = static_cast<index_t>(scores.size());
+  const index_t stride = std::clamp<index_t>(n / 256, 1, 64);
+  index_t count = 0;
+  for (index_t i = 0; i < n; i += stride) {
+    const float x = scores[static_cast<std::size_t>(i)];
+    scratch[count++] = {std::isnan(x) ? std::numeric_limits<float>::infinity() : x, 0};
+  }
+  const double expected = static_cast<double>(k) / static_cast<double>(stride);
+  const auto rank = static_cast<index_t>(expected + slack * (3.0 * std::sqrt(expected) + 2.0));
+  if (rank >= count) return -std::numeric_limits<float>::infinity();
+  std::nth_element(scratch, scratch + rank, scratch + count,
+                   [](const auto& x, const auto& y) { return x.first > y.first; });
+  return scratch[rank].first;
+}
+
+/// Writes the rows of the k best candidates (all, if there are no more). Buckets of equal width set the
+/// clear winners apart; nth_element decides in the bucket that the k-th falls into.
+inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t k,
+                         row_t* out) noexcept {
+  constexpr int buckets = 256;
+  float low = std::numeric_limits<float>::infinity();
+  float high = -low;
+  for (const auto& [score, row] : candidates) {
+    low = std::min(low, score);
+    high = std::max(high, score);
+  }
+  float per_unit = static_cast<float>(buckets - 1) / (high - low);
+  if (!std::isfinite(per_unit)) per_unit = 0.0F;
+  // Monotone; a difference that overflows (times 0: NaN) belongs at the top.
+  const auto bucket = [=](float score) {
+    const float at = (score - low) * per_unit;
+    return at < static_cast<float>(buckets - 1) ? static_cast<int>(at) : buckets - 1;
+  };
+  index_t counts[buckets] = {};
+  for (const auto& candidate : candidates) ++counts[bucket(candidate.first)];
+  int last = buckets - 1;
+  index_t taken = 0;
+  for (; last >= 0 && taken + counts[last] <= k; --last) taken += counts[last];
+  const index_t undecided = k - taken;
+  index_t written = 0;
+  auto tied = candidates.begin();
+  for (const auto& candidate : candidates) {
+    const int at = bucket(candidate.first);
+    if (at > last) out[written++] = candidate.second;
+    if (at == last) *tied++ = candidate;
+  }
+  if (last < 0) return written;
+  std::nth_element(candidates.begin(), candidates.begin() + undecided, tied,
+                   [](const auto& x, const auto& y) {
+                     return x.first > y.first || (x.first == y.first && x.second < y.second);
+                   });
+  for (index_t i = 0; i < undecided; ++i)
+    out[written++] = candidates[static_cast<std::size_t>(i)].second;
+  return written;
+}
+
+}  // namespace detail
+
+/// Writes the k rows of largest score to `picks` and returns their number. Equal scores go to the lower
+/// row; -inf is never taken; NaN and +inf always are, beyond k.
+///
+/// A threshold guessed from a sample leaves a few more than k candidates (lowered until there are
+/// enough), of which the best are taken. The result does not depend on the guess. `picks` and
+/// `candidates` have room for all scores.
+inline index_t pick_top(std::span<const float> scores, index_t k, std::pair<float, row_t>* candidates,
+                        row_t* picks) noexcept {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  index_t forced = 0;
+  index_t finite = 0;
+  for (double slack = 1.0;; slack *= 8.0) {
+    const float threshold = detail::threshold_guess(scores, k, slack, candidates);
+    const index_t passed = kernels::active().not_below(
+        scores.data(), static_cast<index_t>(scores.size()), threshold, picks);
+    forced = finite = 0;
+    for (index_t i = 0; i < passed; ++i) {
+      const row_t row = picks[i];
+      const float x = scores[row];
+      if (std::isfinite(x)) candidates[finite++] = {x, row};
+      else if (!(x < 0.0F)) picks[forced++] = row;
+    }
+    if (finite >= k || threshold == -infinity) break;
+  }
+  return forced + detail::take_best({candidates, static_cast<std::size_t>(finite)}, k, picks + forced);
+}
+
+/// Adds to ws.exact each head's k best rows among those not in it yet. Fewer free rows than k: all.
+template <cache_view View>
+void select_top(const decode<View>& call, index_t k, workspace& ws) noexcept {
+  ws.seen.exclude(ws.exact.rows());
+  for (int h = 0; h < call.heads(); ++h) {
+    const index_t count = pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)), k,
+                                   ws.candidates.data(), ws.picks.data());
+    for (const row_t row : ws.picks.first(count)) ws.exact.add(row);
+  }
+}
+
+}  // namespace vattn

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Predicted top-k from packed signs of random projections.
+#pragma once
+
+#include "vattention/core/concepts.hpp"
+#include "vattention/core/rotation.hpp"
+#include "vattention/top_k/frozen_centre.hpp"
+#include "vattention/top_k/selection.hpp"
+
+namespace vattn::top_k {
+
+/// Signs of `bits` random projections of each centred key, packed into 64-bit words.
+class sign_hash_index {
+public:
+  sign_hash_index(int bits, index_t key_dim) : centre_(key_dim), dim_(key_dim), words_((bits + 63) / 64) {
+    for (index_t done = 0; done < bits; done += key_dim)
+      turns_.emplace_back(key_dim, 1 + static_cast<std::uint64_t>(done));
+    bits_ = bits;
+  }
+
+  /// Takes in the rows [rows(), kv.rows()). O(bits log d) a key; allocates.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  template <cache_view View>
+  void append(const View& kv) {
+    require(kv.key_dim() == dim_, "sign_hash_index::append", "keys of the index's dimension",
+            kv.key_dim());
+    require(kv.rows() >= rows_, "sign_hash_index::append", "a view that has only grown (rows, indexed)",
+            kv.rows(), rows_);
+    std::vector<float> x(static_cast<std::size_t>(2 * dim_));
+    std::vector<row_t> odd = not_finite_;
+    if (rows_ < frozen_centre::rows) odd.clear();
+    signatures_.resize(static_cast<std::size_t>(kv.rows() * words_));
+    if (rows_ < frozen_centre::rows) centre_.settle(kv);
+    for (index_t row = rows_ < frozen_centre::rows ? 0 : rows_; row < kv.rows(); ++row) {
+      centre_.load(kv, row, x.data());
+      hash(x.data(), x.data() + dim_, signatures_.data() + row * words_);
+      for (index_t j = 0; j < dim_; ++j)
+        if (!std::isfinite(x[static_cast<std::size_t>(j)])) {
+          odd.push_back(static_cast<row_t>(row));
+          break;
+        }
+    }
+    not_finite_.swap(odd);
+    rows_ = kv.rows();
+  }
+
+  index_t rows() const noexcept { return rows_; }
+  template <cache_view View>
+  bool matches(const View& kv) const noexcept {
+    return rows_ == kv.rows() && dim_ == kv.key_dim();
+  }
+
+  index_t dim() const noexcept { return dim_; }
+  int words() const noexcept { return words_; }
+  const std::uint64_t* signatures() const noexcept { return signatures_.data(); }
+  /// Rows with a NaN or infinite key, ascending.
+  const std::vector<row_t>& not_finite() const noexcept { return not_finite_; }
+
+  /// Signs of the projections of `x` `[d]`, which is kept; `turned` is scratch `[d]`.
+  void hash(const float* x, float* turned, std::uint64_t* signature) const noexcept {
+    std::fill_n(signature, words_, 0);
+    int bit = 0;
+    for (const rotation& turn : turns_) {
+      std::copy_n(x, dim_, turned);
+      turn.apply(turned);
+      for (index_t j = 0; j < dim_ && bit < bits_; ++j, ++bit)
+        if (turned[j] > 0.0F) signature[bit / 64] |= std::uint64_t{1} << (bit % 64);
+    }
+  }
+
+private:
+  std::vector<rotation> turns_;
+  frozen_centre centre_;
+  std::vector<std::uint64_t> signatures_;
+  std::vector<row_t> not_finite_;
+  index_t dim_, rows_ = 0;
+  int words_, bits_ = 0;
+};
+
+/// Scores a key by the number of signs it shares with the query (64 words - 2 Hamming distance), ties by
+/// row number (Charikar, STOC 2002; the query is not centred, which keeps the ranking unbiased). The
+/// score is no log-weight. Reads bits / 8 bytes a key.
+///
+/// A weak predictor: 64 bits leave about 13 % of the mass to the sample where 4-bit codes leave 3 %.
+/// With it uniform sampling's certificates hold on average only.
+class sign_hash {
+public:
+  using role = vattn::role::top_k;
+  using index_type = sign_hash_index;
+  static constexpr bool scores_rows = true;
+  static constexpr bool scores_are_log_weights = false;
+
+  /// 32 to 256 bits, a multiple of 32; k as rows, or as a share of the visible rows.
+  /// @throws std::invalid_argument for another number of bits.
+  sign_hash(int bits, extent k) : bits_(bits), k_(k) {
+    require(bits >= 32 && bits <= 256 && bits % 32 == 0, "sign_hash", "32, 64, ... 256 bits", bits);
+  }
+
+  sign_hash_index make_index(index_t key_dim) const { return {bits_, key_dim}; }
+
+  template <cache_view View>
+  void predict(const decode<View>& call, const sign_hash_index& index, predictions& seen,
+               workspace& ws) const noexcept {
+    for (int h = 0; h < call.heads(); ++h) {
+      std::uint64_t signature[4];
+      index.hash(call.queries.data + h * call.queries.stride, ws.rotated.data(), signature);
+      float* scores = seen.scores(h).data();
+      call.kernels.match_signs(index.signatures(), call.visible, index.words(), signature, scores);
+      for (const row_t row : index.not_finite())
+        if (row < call.visible) scores[row] = std::numeric_limits<float>::quiet_NaN();
+      if (call.queries.logits.bias != nullptr) mask(call, h, scores);
+    }
+  }
+
+  template <cache_view View>
+  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+    select_top(call, k_.of(call.visible), ws);
+  }
+
+  template <cache_view View>
+  index_t bytes_scanned(const decode<View>& call) const noexcept {
+    return call.visible * ((bits_ + 63) / 64) * 8;
+  }
+  basis coverage() const noexcept { return basis::measured_on_average; }
+
+private:
+  /// Rows that the bias hides score -inf; other biases cannot be weighed against signs.
+  template <cache_view View>
+  static void mask(const decode<View>& call, int h, float* scores) noexcept {
+    for (index_t row = 0; row < call.visible; ++row)
+      if (call.bias_of(h, row) == call.hidden) scores[row] = call.hidden;
+  }
+
+  int bits_;
+  extent k_;
+};
+static_assert(top_k_policy<sign_hash>);
+
+}  // namespace vattn::top_k

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/attention/partial.hpp"
+
+#include "support/catch.hpp"
+#include "support/estimate.hpp"
+#include "vattention/certify/denominator.hpp"
+#include "vattention/certify/joint.hpp"
+#include "vattention/certify/output.hpp"
+
+using namespace vattn;
+using namespace vattn::test;
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// The partial result of rows [first, first + count) of a cache, as a shard of its own.
+partial shard_partial(const random_cache& c, const chosen_rows& chosen, index_t first, index_t count,
+                      int head, design scheme = design::independent) {
+  workspace ws;
+  const chosen_rows part = chosen.in(first, count);
+  run_pass(c.group(), c.view().shard(first, count), part, scheme,
+           count - static_cast<index_t>(part.exact.size()), ws);
+  return partial(ws.head(head));
+}
+
+/// Every number equal to rounding, on the scale of the largest of its kind; counts exactly.
+void check_same(partial a, partial b, double tolerance) {
+  const partial_view x = a.view(), y = b.view();
+  REQUIRE(x.value_dim() == y.value_dim());
+  CHECK(x.max_logit() == y.max_logit());
+  CHECK(x.denominator() == Approx(y.denominator()).epsilon(tolerance));
+  CHECK(x.denominator_variance() == Approx(y.denominator_variance()).epsilon(tolerance));
+  CHECK(x.numerator_variance() == Approx(y.numerator_variance()).epsilon(tolerance));
+  CHECK(x.uncertain() == y.uncertain());
+  CHECK(x.rows_total() == y.rows_total());
+  CHECK(x.rows_exact() == y.rows_exact());
+  CHECK(x.rows_sampled() == y.rows_sampled());
+  CHECK(x.bytes_touched() == y.bytes_touched());
+  CHECK(x.looks() == y.looks());
+  double largest[2] = {0.0, 0.0};
+  for (index_t i = 16; i < partial_view::doubles(x.value_dim()); ++i)
+    largest[i >= 16 + x.value_dim()] =
+        std::max(largest[i >= 16 + x.value_dim()], std::fabs(y.data()[static_cast<std::size_t>(i)]));
+  for (index_t i = 16; i < partial_view::doubles(x.value_dim()); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    REQUIRE(std::fabs(x.data()[at] - y.data()[at]) <=
+            tolerance * largest[i >= 16 + x.value_dim()]);
+  }
+}
+
+partial merged(partial a, partial b) {
+  a.view().merge(b.view());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("an empty partial is the identity of merging", "[partial]") {
+  partial none(5);
+  CHECK(none.view().max_logit() == -infinity);
+  CHECK(none.view().data().size() == static_cast<std::size_t>(partial_view::doubles(5)));
+  for (std::size_t i = 1; i < none.view().data().size(); ++i) CHECK(none.view().data()[i] == 0.0);
+  check_same(merged(none, none), none, 0.0);
+
+  const random_cache c({.rows = 400, .dim = 16, .value_dim = 5});
+  const partial some =
+      shard_partial(c, choose_rows(400, 10, 0.5, design::independent, 1), 0, 400, 0);
+  check_same(merged(some, none), some, 0.0);
+  check_same(merged(none, some), some, 0.0);
+}
+
+TEST_CASE("every number of a partial has a place of its own", "[partial]") {
+  constexpr index_t d = 3;
+  partial p(d);
+  const partial_view v = p.view();
+  double next = 1.0;
+  const auto set = [&](double& x) { x = next++; };
+  for (double* x : {&v.max_logit(), &v.denominator(), &v.denominator_variance(),
+                    &v.numerator_variance(), &v.uncertain(), &v.rows_total(), &v.rows_exact(),
+                    &v.rows_sampled(), &v.bytes_touched(), &v.looks()})
+    set(*x);
+  for (index_t j = 0; j < d; ++j) set(v.numerator()[j]);
+  for (int g = 0; g < variance_groups; ++g) {
+    set(v.a(g));
+    set(v.a_vv(g));
+    set(v.s(g));
+    for (index_t j = 0; j < d; ++j) set(v.a_v(g)[j]);
+    for (index_t j = 0; j < d; ++j) set(v.s_v(g)[j]);
+  }
+  double sum = 0.0;
+  for (const double x : v.data()) sum += x;
+  CHECK(sum == next * (next - 1.0) / 2.0);
+}
+
+TEST_CASE("rows fall into the 32 variance groups evenly, and everywhere alike", "[partial]") {
+  for (const index_t first : {index_t{0}, index_t{1} << 20, index_t{1} << 40}) {
+    double count[variance_groups] = {};
+    for (index_t row = first; row < first + 6400; ++row) {
+      const int group = variance_group(row);
+      REQUIRE(group >= 0);
+      REQUIRE(group < variance_groups);
+      count[group] += 1.0;
+    }
+    for (const double of_group : count) CHECK(std::fabs(of_group - 200.0) < 6.0 * std::sqrt(200.0));
+  }
+  CHECK(variance_group(0) == 0);
+  CHECK(variance_group(12345) == variance_group(12345));
+}
+
+TEST_CASE("rescaling changes no value", "[partial]") {
+  const random_cache c({.rows = 500, .dim = 16, .value_dim = 9});
+  partial p = shard_partial(c, choose_rows(500, 10, 0.5, design::independent, 1), 0, 500, 0);
+  workspace ws;
+  ws.reserve(1, 1, 1, 9, false);
+  const double l = p.view().max_logit() + std::log(p.view().denominator());
+  const judgement before = bound_output(p.view(), 0.1, ws);
+  const Eigen::Map<const Eigen::VectorXd> numerator(p.view().numerator(), 9);
+  const Eigen::VectorXd o = numerator / p.view().denominator();
+  p.view().rescale(p.view().max_logit() + 20.0);
+  CHECK(p.view().max_logit() + std::log(p.view().denominator()) == Approx(l).epsilon(1e-14));
+  CHECK((numerator / p.view().denominator() - o).norm() <= 1e-14 * o.norm());
+  CHECK(bound_output(p.view(), 0.1, ws).epsilon == Approx(before.epsilon).epsilon(1e-6));
+  CHECK(bound_denominator(p.view(), 1.6).epsilon > 0.0);
+}
+
+TEST_CASE("two shards with the same draw are the unsplit cache", "[partial]") {
+  constexpr int heads = 3;
+  const random_cache c({.rows = 2000, .dim = 32, .value_dim = 24, .heads = heads,
+                        .keys = element::bf16, .values = element::bf16});
+  const chosen_rows chosen = choose_rows(2000, 15, 0.3, design::independent, 21);
+  for (const index_t cut : {1, 700, 1999}) {
+    for (int h = 0; h < heads; ++h) {
+      CAPTURE(cut, h);
+      partial whole = shard_partial(c, chosen, 0, 2000, h);
+      partial both = merged(shard_partial(c, chosen, 0, cut, h),
+                            shard_partial(c, chosen, cut, 2000 - cut, h));
+      check_same(both, whole, 1e-5);
+      workspace ws;
+      ws.reserve(1, 1, 1, 24, false);
+      const judgement x = bound_output(both.view(), 0.1, ws);
+      const judgement y = bound_output(whole.view(), 0.1, ws);
+      CHECK(x.epsilon == Approx(y.epsilon).epsilon(1e-5));
+      CHECK(x.factor == Approx(y.factor).epsilon(1e-5));
+      CHECK(x.bound == y.bound);
+      CHECK(bound_denominator(both.view(), 1.6).epsilon ==
+            Approx(bound_denominator(whole.view(), 1.6).epsilon).epsilon(1e-5));
+      const delta_splits splits(0.1);
+      CHECK(bound_jointly(both.view(), splits).epsilon ==
+            Approx(bound_jointly(whole.view(), splits).epsilon).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("merging is commutative and associative", "[partial]") {
+  const random_cache c({.rows = 1500, .dim = 16, .value_dim = 7});
+  const chosen_rows chosen = choose_rows(1500, 15, 0.3, design::independent, 22);
+  const partial a = shard_partial(c, chosen, 0, 500, 0);
+  const partial b = shard_partial(c, chosen, 500, 300, 0);
+  const partial d = shard_partial(c, chosen, 800, 700, 0);
+  check_same(merged(a, b), merged(b, a), 1e-15);
+  check_same(merged(merged(a, b), d), merged(a, merged(b, d)), 1e-13);
+  check_same(merged(merged(d, a), b), merged(a, merged(b, d)), 1e-13);
+}
+
+TEST_CASE("merging far apart maxima keeps the heavier shard", "[partial]") {
+  std::vector<float> l(400, 0.0F);
+  std::fill_n(l.begin() + 200, 200, 1e4F);
+  const random_cache c = cache_with_logits(l);
+  const chosen_rows chosen = choose_rows(400, 10, 0.5, design::independent, 2);
+  const partial low = shard_partial(c, chosen, 0, 200, 0);
+  partial high = shard_partial(c, chosen, 200, 200, 0);
+  partial both = merged(low, high);
+  CHECK(both.view().max_logit() == 1e4);
+  CHECK(both.view().denominator() == high.view().denominator());
+  CHECK(both.view().denominator_variance() == high.view().denominator_variance());
+  CHECK(both.view().uncertain() > high.view().uncertain());
+  for (const double x : both.view().data()) CHECK(std::isfinite(x));
+}
+
+TEST_CASE("merging with an exact shard adds no variance", "[partial]") {
+  const random_cache c({.rows = 1000, .dim = 16, .value_dim = 12});
+  chosen_rows chosen = choose_rows(500, 15, 0.3, design::independent, 22);
+  for (row_t row = 500; row < 1000; ++row) chosen.exact.push_back(row);
+  const partial exact = shard_partial(c, chosen, 500, 500, 0);
+  partial both = merged(shard_partial(c, chosen, 0, 500, 0), exact);
+  check_same(both, shard_partial(c, chosen, 0, 1000, 0), 1e-5);
+  workspace ws;
+  ws.reserve(1, 1, 1, 12, false);
+  partial half = shard_partial(c, chosen, 0, 500, 0);
+  CHECK(bound_output(both.view(), 0.1, ws).epsilon < bound_output(half.view(), 0.1, ws).epsilon);
+}
+
+TEST_CASE("variances of draws of fixed size add up as those of strata do", "[partial]") {
+  const random_cache c({.rows = 1000, .dim = 16, .value_dim = 12});
+  const chosen_rows chosen = choose_rows(1000, 15, 0.3, design::fixed_size, 22);
+  partial a = shard_partial(c, chosen, 0, 600, 0, design::fixed_size);
+  partial b = shard_partial(c, chosen, 600, 400, 0, design::fixed_size);
+  const double top = std::max(a.view().max_logit(), b.view().max_logit());
+  const double f = std::exp(2.0 * (a.view().max_logit() - top));
+  const double g = std::exp(2.0 * (b.view().max_logit() - top));
+  const double want = f * a.view().denominator_variance() + g * b.view().denominator_variance();
+  CHECK(merged(a, b).view().denominator_variance() == Approx(want).epsilon(1e-13));
+}
+
+TEST_CASE("a partial travels as its numbers", "[partial]") {
+  const random_cache c({.rows = 500, .dim = 16, .value_dim = 6});
+  partial sent = shard_partial(c, choose_rows(500, 10, 0.5, design::independent, 1), 0, 500, 0);
+  const std::span<const double> numbers = sent.view().data();
+  const std::vector<double> message(numbers.begin(), numbers.end());
+  partial received(6);
+  REQUIRE(received.view().data().size() == message.size());
+  std::copy(message.begin(), message.end(), received.view().data().begin());
+  check_same(received, sent, 0.0);
+  std::vector<double> raw = message;
+  check_same(partial(partial_view(raw.data(), 6)), sent, 0.0);
+}
+
+TEST_CASE("a shard that is not finite spoils the whole", "[partial]") {
+  const random_cache good({.rows = 300, .dim = 16, .value_dim = 6});
+  const chosen_rows chosen = choose_rows(300, 10, 0.5, design::independent, 1);
+  for (const bool in_key : {true, false}) {
+    random_cache bad = good;
+    (in_key ? bad.keys(chosen.drawn[4], 0) : bad.values(chosen.drawn[4], 0)) = std::nanf("");
+    bad.store();
+    const partial a = shard_partial(good, chosen, 0, 300, 0);
+    const partial b = shard_partial(bad, chosen, 0, 300, 0);
+    for (partial both : {merged(a, b), merged(b, a)})
+      CHECK(std::isnan(in_key ? both.view().denominator() : both.view().numerator()[0]));
+  }
+}

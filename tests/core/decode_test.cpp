@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/core/decode.hpp"
+
+#include <cmath>
+
+#include "support/catch.hpp"
+#include "support/prepared_call.hpp"
+#include "vattention/testing/reference.hpp"
+
+using namespace vattn;
+
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+
+/// Logits of the given dot products, entry i belonging to row `rows[i]`.
+std::vector<float> logits_of(const decode<kv_view>& call, int head, std::vector<float> dots,
+                             const std::vector<index_t>& rows) {
+  call.to_logits(head, dots.data(), static_cast<index_t>(dots.size()),
+                 [&](index_t i) { return rows[static_cast<std::size_t>(i)]; });
+  return dots;
+}
+
+}  // namespace
+
+TEST_CASE("a call fills in what the options leave open") {
+  test::prepared_call c({30, 16, 3});
+  const kv_view kv = c.view();
+  query_group queries = c.group();
+  const draw_key key{1, 2, 3, 4, 5};
+  const decode<kv_view> plain(queries, kv, key);
+  CHECK(plain.heads() == 3);
+  CHECK(plain.visible == 30);
+  CHECK(plain.scale == 0.25F);
+  CHECK(plain.key.step == 5);
+  CHECK(&plain.kernels == &kernels::active());
+
+  queries.logits.visible_rows = 7;
+  queries.logits.scale = -2.0F;
+  const decode<kv_view> set(queries, kv, key);
+  CHECK(set.visible == 7);
+  CHECK(set.scale == -2.0F);
+}
+
+TEST_CASE("logits: scale, then soft-cap, then bias, of the row an entry belongs to") {
+  test::prepared_call c({4, 16, 2});
+  const kv_view kv = c.view();
+  const std::vector<float> bias{0.0F, 1.0F, 2.0F, 3.0F, 10.0F, 11.0F, 12.0F, 13.0F};
+  query_group queries = c.group();
+  const std::vector<float> dots{4.0F, -8.0F, 400.0F};
+  const std::vector<index_t> rows{3, 0, 2};
+  const decode<kv_view> call(queries, kv, {});
+  CHECK(logits_of(call, 0, dots, rows) == std::vector<float>{1.0F, -2.0F, 100.0F});
+
+  queries.logits.bias = bias.data();
+  CHECK(logits_of(call, 1, dots, rows) == std::vector<float>{4.0F, -2.0F, 102.0F});
+  queries.logits.bias_stride = 4;
+  CHECK(logits_of(call, 0, dots, rows) == std::vector<float>{4.0F, -2.0F, 102.0F});
+  CHECK(logits_of(call, 1, dots, rows) == std::vector<float>{14.0F, 8.0F, 112.0F});
+  CHECK(call.bias_of(1, 3) == 13.0F);
+
+  queries.logits.softcap = 5.0F;
+  const std::vector<float> capped = logits_of(call, 1, dots, rows);
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK(capped[i] == Approx(5.0 * std::tanh(static_cast<double>(dots[i]) * 0.25 / 5.0) + 10.0 +
+                              static_cast<double>(rows[i])));
+}
+
+TEST_CASE("logits agree with the double-precision reference, all options at once") {
+  test::prepared_call c({50, 24, 3});
+  std::vector<float> bias(150);
+  for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 11) * 0.3F - 1.0F;
+  bias[7] = bias[50 + 9] = -infinity;
+  c.options = {.scale = 0.2F, .softcap = 6.0F, .bias = bias.data(), .bias_stride = 50};
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  const decode<kv_view> call(queries, kv, {});
+  for (int h = 0; h < 3; ++h) {
+    const Eigen::VectorXd expected = logits(queries, kv, h);
+    for (index_t row = 0; row < 50; ++row) {
+      const float dot = c.head.keys.row(row).dot(c.head.queries.row(h));
+      const float l = logits_of(call, h, {dot}, {row})[0];
+      CAPTURE(h, row, l, expected[row]);
+      CHECK((static_cast<double>(l) == expected[row] || std::fabs(static_cast<double>(l) - expected[row]) < 1e-4));
+    }
+  }
+}
+
+TEST_CASE("a product that is not finite is NaN; a hidden row's logit is -inf all the same") {
+  test::prepared_call c({4, 16});
+  const kv_view kv = c.view();
+  const std::vector<float> bias{-infinity, 0.0F, infinity, nan_value};
+  query_group queries = c.group();
+  queries.logits.bias = bias.data();
+  const decode<kv_view> call(queries, kv, {});
+  for (const float softcap : {0.0F, 5.0F}) {
+    queries.logits.softcap = softcap;
+    for (const float dot : {1.0F, nan_value, infinity, -infinity})
+      CHECK(logits_of(call, 0, {dot}, {0})[0] == -infinity);
+    CHECK(std::isnan(logits_of(call, 0, {nan_value}, {1})[0]));
+    CHECK(std::isnan(logits_of(call, 0, {1.0F}, {3})[0]));
+    CHECK(logits_of(call, 0, {1.0F}, {2})[0] == infinity);
+  }
+  // An infinite key would pass the soft-cap as an ordinary logit, or hide as -inf.
+  for (const float softcap : {0.0F, 5.0F}) {
+    queries.logits.softcap = softcap;
+    for (const float dot : {infinity, -infinity, 3e38F * 4.0F})
+      CHECK(std::isnan(logits_of(call, 0, {dot}, {1})[0]));
+    CHECK(std::isfinite(logits_of(call, 0, {-0.0F, 1e-45F, 4.0F}, {1, 1, 1})[1]));
+  }
+}
+
+TEST_CASE("rows are hidden where every head's bias is -inf") {
+  test::prepared_call c({4, 16, 2});
+  const kv_view kv = c.view();
+  query_group queries = c.group();
+  const decode<kv_view> call(queries, kv, {});
+  CHECK_FALSE(call.hides(0));
+  CHECK(call.count_hidden() == 0);
+
+  const std::vector<float> bias{-infinity, -infinity, 0.0F, -infinity,
+                                -infinity, 0.0F,      0.0F, -infinity};
+  queries.logits.bias = bias.data();
+  queries.logits.bias_stride = 4;
+  CHECK(call.hides(0));
+  CHECK_FALSE(call.hides(1));
+  CHECK_FALSE(call.hides(2));
+  CHECK(call.hides(3));
+  CHECK(call.count_hidden() == 2);
+  queries.logits.visible_rows = 3;
+  CHECK(decode<kv_view>(queries, kv, {}).count_hidden() == 1);
+  queries.logits.bias_stride = 0;
+  CHECK(call.hides(1));
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/core/outlook.hpp"
+
+#include <cmath>
+
+#include "support/catch.hpp"
+
+using namespace vattn;
+
+TEST_CASE("a fresh judgement vouches for nothing") {
+  const judgement fresh;
+  CHECK(fresh.epsilon == std::numeric_limits<double>::infinity());
+  CHECK(fresh.bound == bound_kind::none);
+  CHECK_FALSE(fresh.enough);
+  CHECK(fresh.factor == 0.0);
+}
+
+TEST_CASE("the outlook concept asks for every member, and for noexcept") {
+  struct no_sizes {
+    int heads() noexcept;
+    int look() noexcept;
+    index_t population() noexcept;
+    index_t drawn(int head) noexcept;
+    partial_view state(int head) noexcept;
+    judgement& judged(int head) noexcept;
+    double variance(int head, contribution what, index_t size, correction finite) noexcept;
+  };
+  struct with_sizes : no_sizes {
+    std::span<index_t> sizes() noexcept;
+  };
+  struct throwing : no_sizes {
+    std::span<index_t> sizes();
+  };
+  STATIC_REQUIRE(outlook<outlook_archetype>);
+  STATIC_REQUIRE_FALSE(outlook<no_sizes>);
+  STATIC_REQUIRE(outlook<with_sizes>);
+  STATIC_REQUIRE_FALSE(outlook<throwing>);
+  STATIC_REQUIRE_FALSE(outlook<int>);
+}
+
+TEST_CASE("least_size finds the least size that holds, by bisection") {
+  for (const index_t high : {1, 2, 3, 10, 1000, 1 << 20})
+    for (index_t least = 1; least <= high; least = least * 2 + 1) {
+      int calls = 0;
+      const index_t found = least_size(0, high, [&](index_t size) {
+        ++calls;
+        return size >= least;
+      });
+      CAPTURE(high, least);
+      CHECK(found == least);
+      CHECK(calls <= 21);
+    }
+}
+
+TEST_CASE("least_size stays in (low, high], whatever holds") {
+  const auto always = [](index_t) { return true; };
+  const auto never = [](index_t) { return false; };
+  CHECK(least_size(0, 100, always) == 1);
+  CHECK(least_size(99, 100, always) == 100);
+  CHECK(least_size(40, 100, always) == 41);
+  CHECK(least_size(0, 100, never) == 100);
+  CHECK(least_size(100, 100, always) == 100);
+  // With nothing between it asks nothing, and says high.
+  CHECK(least_size(120, 100, never) == 100);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/kernels/avx512.hpp"
+
+#include "support/kernel_sweep.hpp"
+
+namespace vattn::test {
+
+TEST_CASE("the avx512 row keeps the contract of its float kernels", "[kernels]") {
+  if (!kernels::supported(kernels::isa::avx512)) return;
+  const kernels::table& row = kernels::get(kernels::isa::avx512);
+  check_row_kernels(row);
+  check_long_sum(row);
+  check_max_of(row);
+  check_exp_shifted(row);
+}
+
+}  // namespace vattn::test

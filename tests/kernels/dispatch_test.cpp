@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/kernels/dispatch.hpp"
+
+#include <cstdlib>
+#include <string>
+
+#include "support/catch.hpp"
+
+namespace vattn::kernels {
+
+TEST_CASE("every row has its own number and name and no hole", "[kernels]") {
+  CHECK(supported(isa::scalar));
+  if (supported(isa::avx512)) CHECK(supported(isa::avx2));
+  for (const isa id : {isa::scalar, isa::avx2, isa::avx512}) {
+    if (!supported(id)) continue;
+    const table& row = get(id);
+    CHECK(row.id == id);
+    const char* const name = id == isa::scalar ? "scalar" : id == isa::avx2 ? "avx2" : "avx512";
+    CHECK(row.name == std::string(name));
+    CHECK(row.dot_rows != nullptr);
+    CHECK(row.sum_rows != nullptr);
+    CHECK(row.square_norms != nullptr);
+    CHECK(row.max_of != nullptr);
+    CHECK(row.exp_shifted != nullptr);
+    CHECK(row.scan_codes != nullptr);
+    CHECK(row.match_signs != nullptr);
+  }
+}
+
+TEST_CASE("the active row is chosen once and can run", "[kernels]") {
+  CHECK(supported(active().id));
+  CHECK(&active() == &active());
+  CHECK(&active() == &get(active().id));
+}
+
+TEST_CASE("VATTN_ISA picks a supported row and nothing else", "[kernels]") {
+  const char* const before = std::getenv("VATTN_ISA");
+  const std::string kept = before == nullptr ? "" : before;
+  unsetenv("VATTN_ISA");
+  const isa best = detail::chosen();
+  for (const isa id : {isa::scalar, isa::avx2, isa::avx512}) {
+    if (supported(id)) CHECK(static_cast<int>(best) >= static_cast<int>(id));
+  }
+  setenv("VATTN_ISA", "scalar", 1);
+  CHECK(detail::chosen() == isa::scalar);
+  setenv("VATTN_ISA", "avx2", 1);
+  CHECK(detail::chosen() == (supported(isa::avx2) ? isa::avx2 : best));
+  setenv("VATTN_ISA", "avx512", 1);
+  CHECK(detail::chosen() == (supported(isa::avx512) ? isa::avx512 : best));
+  for (const char* unknown : {"", "avx", "AVX2"}) {
+    setenv("VATTN_ISA", unknown, 1);
+    CHECK(detail::chosen() == best);
+  }
+  if (before == nullptr) {
+    unsetenv("VATTN_ISA");
+  } else {
+    setenv("VATTN_ISA", kept.c_str(), 1);
+  }
+}
+
+}  // namespace vattn::kernels

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+// The umbrella, and every header, in the first of two translation units.
+#include "vattention/vattention.hpp"
+
+#include "all_headers.hpp"

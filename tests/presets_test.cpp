@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/presets.hpp"
+
+#include "support/catch.hpp"
+#include "vattention/testing/heads.hpp"
+#include "vattention/testing/reference.hpp"
+#include "vattention/top_k/oracle.hpp"
+
+using namespace vattn;
+
+namespace {
+
+template <class Functor>
+certificate certificate_of(const Functor& functor, const synthetic_head& head) {
+  workspace ws;
+  return functor(head.group(), head.view(), functor.make_index(head.view()), {1}, ws).certificates[0];
+}
+
+}  // namespace
+
+TEST_CASE("the paper's preset takes its sinks, window, top-k and base sample", "[presets]") {
+  // A flat head needs no more than the base sample for its denominator.
+  const synthetic_head head = make_head(head_kind::flat, 8096, 64, 64, 1, 3);
+  const auto functor = presets::paper(epsilon{0.1}, delta{0.05}, top_k::oracle(rows(200)));
+  const certificate c = certificate_of(functor, head);
+  CHECK(c.rows_total == 8096);
+  CHECK(c.rows_exact == 32 + 64 + 200);
+  CHECK(c.rows_sampled == 78);  // 1 % of 7800
+  CHECK(c.looks == 1);
+  CHECK(c.quantity == quantity::denominator);
+  CHECK(c.bound == bound_kind::normal);
+  CHECK(c.basis == basis::measured_on_average);
+  CHECK(c.status == status::met);
+  CHECK(c.epsilon_asked == 0.1);
+  CHECK(c.delta == 0.05);
+  const certificate larger = certificate_of(
+      presets::paper(epsilon{0.1}, delta{0.05}, top_k::oracle(rows(200)), fraction(0.05)), head);
+  CHECK(larger.rows_sampled == 390);
+}
+
+TEST_CASE("the paper's preset draws once, without the finite-population correction", "[presets]") {
+  const synthetic_head head = make_head(head_kind::log_normal, 8096, 64, 64, 1, 3);
+  const certificate c =
+      certificate_of(presets::paper(epsilon{0.1}, delta{0.1}, top_k::oracle(fraction(0.02))), head);
+  CHECK(c.looks == 2);
+  CHECK((c.status == status::met || c.status == status::not_met));
+  // sigma, so the budget of the sample drawn, from the certificate: se^2 = n^2 (1/b - 1/n) S^2
+  const auto n = static_cast<double>(c.rows_total - c.rows_exact);
+  const auto b = static_cast<double>(c.rows_sampled);
+  const double s = c.denominator_error / (n * std::sqrt(1.0 / b - 1.0 / n));
+  const double again = std::pow(1.6448536269514722 * n * s / (0.1 * c.denominator), 2.0);
+  CHECK(b > 0.3 * again);
+  CHECK(b < 3.0 * again);
+}
+
+TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 32 rows", "[presets]") {
+  const synthetic_head sharp = make_head(head_kind::sharp, 8096, 64, 64, 1, 3);
+  const auto functor = presets::uniform_output(epsilon{0.3}, delta{0.1});
+  const certificate c = certificate_of(functor, sharp);
+  CHECK(c.rows_exact == 32 + 64 + 162);  // 2 % of 8096, rounded up
+  CHECK(c.rows_sampled == 79);           // 1 % of 7838, rounded up
+  CHECK(c.looks == 1);
+  CHECK(c.status == status::met);
+  CHECK(c.quantity == quantity::output);
+  CHECK(c.bound == bound_kind::rank_quantile);
+  CHECK(c.basis == basis::measured_per_row);
+  CHECK(certificate_of(functor, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled == 32);
+}
+
+TEST_CASE("the default holds on every kind of synthetic head", "[presets]") {
+  for (const head_kind kind : {head_kind::sharp, head_kind::mixed, head_kind::flat,
+                               head_kind::power_law, head_kind::log_normal, head_kind::missed_key}) {
+    const synthetic_head head = make_head(kind, 4096, 64, 48, 2, 21);
+    const auto functor = presets::uniform_output(epsilon{0.2}, delta{0.1});
+    workspace ws;
+    const result got = functor(head.group(), head.view(), functor.make_index(head.view()), {4}, ws);
+    const exact_attention want = reference(head.group(), head.view());
+    for (int h = 0; h < 2; ++h) {
+      const certificate& c = got.certificates[static_cast<std::size_t>(h)];
+      CAPTURE(static_cast<int>(kind), h);
+      CHECK(c.holds());
+      CHECK(c.epsilon <= 0.2);
+      CHECK(c.density() < 0.4);
+      CHECK(relative_error(got.output.row(h), want.output.row(h)) <= c.epsilon);
+    }
+  }
+}

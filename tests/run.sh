@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize]
+
+Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs every test:
+  release   optimised, warnings are errors; all tests, examples, benchmarks built
+  sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
+            itself and the statistical ones, which are no different there and slow
+Build folders: build/release and build/asan-ubsan, with -COMPILER behind if one is named.
+TEXT
+}
+
+compiler=
+only=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --compiler) compiler=${2:?--compiler needs a name}; shift 2 ;;
+    --only) only=${2:?--only needs release or sanitize}; shift 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+case $only in '' | release | sanitize) ;; *) usage >&2; exit 2 ;; esac
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=cmake/setup.sh
+. "$root/cmake/setup.sh"
+groups=(build tests bench examples)
+suffix=
+if [ -n "$compiler" ]; then
+  suffix=-$(basename "$compiler")
+  case $compiler in clang++) groups=(clang "${groups[@]}") ;; esac
+  export CXX=$compiler
+fi
+vattn_setup "${groups[@]}"
+
+launcher=()
+if command -v ccache >/dev/null; then
+  launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+fi
+
+# run_stage PRESET [CTEST OPTION...]
+run_stage() {
+  local preset=$1 folder=$root/build/$1$suffix
+  shift
+  printf '\n== %s: %s\n' "$preset$suffix" "$("${CXX:-c++}" --version | head -n 1)"
+  (cd "$root" && cmake --preset "$preset" -B "$folder" "${launcher[@]}") >"$root/build/configure.log" 2>&1 ||
+    { cat "$root/build/configure.log" >&2; vattn_die "CMake could not configure $folder"; }
+  cmake --build "$folder" --parallel "$VATTN_JOBS"
+  ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$VATTN_JOBS" "$@"
+}
+
+mkdir -p "$root/build"
+start=$SECONDS
+[ "$only" = sanitize ] || run_stage release
+if [ "$only" != release ]; then
+  [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "${CXX:-c++}"
+  export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+  run_stage asan-ubsan -LE '^(build|statistical)$'
+fi
+printf '\nvattention: all tests passed, %d s\n' $((SECONDS - start))

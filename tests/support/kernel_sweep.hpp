@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Every kernel of a table row against a reference in double, by the error bounds of kernels.hpp,
+/// over element types, heads, lengths around the register sizes and misalignments.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "vattention/kernels/convert.hpp"
+#include "vattention/kernels/kernels.hpp"
+
+namespace vattn::test {
+
+inline constexpr double round_off = 0x1p-24;
+inline constexpr element all_elements[] = {element::f32, element::bf16, element::f16};
+inline constexpr int all_heads[] = {1, 2, 3, 4, 5, 8};
+/// {0, 1, 3, 7, L - 1, L, L + 1, 4 L + 3} for the register lengths L = 8, 16 and 32.
+inline constexpr index_t all_lengths[] = {0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 35, 67, 131};
+
+/// Memory that ends `gap` bytes before a page that must not be touched.
+class fenced_memory {
+public:
+  fenced_memory(index_t bytes, index_t gap) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto used = static_cast<std::size_t>(bytes + gap);
+    size_ = (used + page - 1) / page * page + page;
+    base_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(base_ != MAP_FAILED);
+    char* fence = static_cast<char*>(base_) + size_ - page;
+    REQUIRE(mprotect(fence, page, PROT_NONE) == 0);
+    data_ = fence - used;
+  }
+  ~fenced_memory() { munmap(base_, size_); }
+  fenced_memory(const fenced_memory&) = delete;
+  fenced_memory& operator=(const fenced_memory&) = delete;
+  char* data() const { return data_; }
+
+private:
+  void* base_;
+  char* data_;
+  std::size_t size_;
+};
+
+/// Rows of random elements, one after the other up to a fence, addressed in a shuffled order.
+struct random_rows {
+  random_rows(element type, index_t count, index_t dim, index_t misalignment, unsigned seed)
+      : memory(std::max<index_t>(count * dim, 1) * size_of(type), misalignment) {
+    std::mt19937 engine(seed);
+    std::normal_distribution<float> normal;
+    for (index_t i = 0; i < count * dim; ++i) {
+      const float x = normal(engine);
+      const std::uint16_t half =
+          type == element::bf16 ? kernels::bf16_nearest(x) : kernels::f16_nearest(x);
+      const void* from = type == element::f32 ? static_cast<const void*>(&x) : &half;
+      std::memcpy(memory.data() + i * size_of(type), from, static_cast<std::size_t>(size_of(type)));
+    }
+    for (index_t i = 0; i < count; ++i) rows.push_back(memory.data() + i * dim * size_of(type));
+    std::shuffle(rows.begin(), rows.end(), engine);
+    for (const void* row : rows) {
+      for (index_t j = 0; j < dim; ++j) {
+        value.push_back(static_cast<double>(kernels::to_float(type, row, j)));
+      }
+    }
+  }
+  fenced_memory memory;
+  std::vector<const void*> rows;
+  std::vector<double> value;  ///< `[count x dim]`, in the order of `rows`
+};
+
+inline std::vector<float> random_floats(index_t count, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(static_cast<std::size_t>(count), 0.0f);
+  for (float& v : x) v = normal(engine);
+  return x;
+}
+
+/// What `out` holds where a kernel must not write.
+inline constexpr float untouched = 12345.0f;
+
+/// One shape of a row kernel.
+struct shape {
+  element type;
+  index_t count, dim;
+  int heads;
+  index_t misalignment;
+};
+
+inline void check_dot_shape(const kernels::table& row, const shape& s) {
+  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.heads, s.misalignment);
+  const random_rows data(s.type, s.count, s.dim, s.misalignment, 1);
+  const index_t x_stride = s.dim + 3, out_stride = s.count + 2;
+  const std::vector<float> x = random_floats(s.heads * x_stride, 2);
+  std::vector<float> out(static_cast<std::size_t>(s.heads * out_stride), untouched);
+  row.dot_rows(s.type, data.rows.data(), s.count, s.dim, x.data(), x_stride, s.heads, out.data(),
+               out_stride);
+  double worst = 0;
+  bool clean = true;
+  for (index_t h = 0; h < s.heads; ++h) {
+    for (index_t i = 0; i < s.count; ++i) {
+      double dot = 0, size = 0;
+      for (index_t j = 0; j < s.dim; ++j) {
+        const double product = data.value[static_cast<std::size_t>(i * s.dim + j)] *
+                               static_cast<double>(x[static_cast<std::size_t>(h * x_stride + j)]);
+        dot += product;
+        size += std::abs(product);
+      }
+      const double bound = static_cast<double>(s.dim + 2) * round_off * size;
+      const double got = static_cast<double>(out[static_cast<std::size_t>(h * out_stride + i)]);
+      worst = std::max(worst, std::isfinite(got) ? std::abs(got - dot) / bound : 1e9);
+    }
+    for (index_t i = s.count; i < out_stride; ++i) {
+      clean = clean && out[static_cast<std::size_t>(h * out_stride + i)] == untouched;
+    }
+  }
+  CHECK(worst <= 1);
+  CHECK(clean);
+}
+
+inline void check_sum_shape(const kernels::table& row, const shape& s) {
+  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.heads, s.misalignment);
+  const random_rows data(s.type, s.count, s.dim, s.misalignment, 3);
+  const index_t w_stride = s.count + 3, out_stride = s.dim + 2;
+  const std::vector<float> w = random_floats(s.heads * w_stride, 4);
+  const std::vector<float> before = random_floats(s.heads * out_stride, 5);
+  std::vector<float> out = before;
+  row.sum_rows(s.type, data.rows.data(), s.count, s.dim, w.data(), w_stride, s.heads, out.data(),
+               out_stride);
+  double worst = 0;
+  bool clean = true;
+  for (index_t h = 0; h < s.heads; ++h) {
+    for (index_t j = 0; j < out_stride; ++j) {
+      const auto at = static_cast<std::size_t>(h * out_stride + j);
+      double sum = static_cast<double>(before[at]), size = std::abs(sum);
+      for (index_t i = 0; i < s.count && j < s.dim; ++i) {
+        const double product = data.value[static_cast<std::size_t>(i * s.dim + j)] *
+                               static_cast<double>(w[static_cast<std::size_t>(h * w_stride + i)]);
+        sum += product;
+        size += std::abs(product);
+      }
+      if (j >= s.dim) clean = clean && out[at] == before[at];
+      const index_t chain = std::min(s.count, 64 + s.count / 32) + 2;
+      const double bound = static_cast<double>(chain) * round_off * size;
+      const double got = static_cast<double>(out[at]);
+      worst = std::max(worst, std::isfinite(got) ? std::abs(got - sum) / bound : 1e9);
+    }
+  }
+  CHECK(worst <= 1);
+  CHECK(clean);
+}
+
+inline void check_norm_shape(const kernels::table& row, const shape& s) {
+  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.misalignment);
+  const random_rows data(s.type, s.count, s.dim, s.misalignment, 6);
+  std::vector<float> out(static_cast<std::size_t>(s.count + 1), untouched);
+  row.square_norms(s.type, data.rows.data(), s.count, s.dim, out.data());
+  double worst = 0;
+  for (index_t i = 0; i < s.count; ++i) {
+    double norm = 0;
+    for (index_t j = 0; j < s.dim; ++j) {
+      const double v = data.value[static_cast<std::size_t>(i * s.dim + j)];
+      norm += v * v;
+    }
+    const double got = static_cast<double>(out[static_cast<std::size_t>(i)]);
+    worst =
+        std::max(worst, std::abs(got - norm) / (static_cast<double>(s.dim + 2) * round_off * norm));
+  }
+  CHECK(worst <= 1);
+  CHECK(out.back() == untouched);
+}
+
+/// `dot_rows`, `sum_rows` and `square_norms` over all shapes, and over a few large ones.
+inline void check_row_kernels(const kernels::table& row) {
+  for (const element type : all_elements) {
+    for (const index_t misalignment : {index_t{0}, index_t{1}, index_t{2}, index_t{20}}) {
+      for (const index_t length : all_lengths) {
+        for (const int heads : all_heads) {
+          for (const index_t other : {index_t{5}, index_t{64}, index_t{130}}) {
+            check_dot_shape(row, {type, length, other, heads, misalignment});
+            check_sum_shape(row, {type, length, other, heads, misalignment});
+            if (length == 0) continue;
+            check_dot_shape(row, {type, other, length, heads, misalignment});
+            check_sum_shape(row, {type, other, length, heads, misalignment});
+          }
+        }
+        if (length > 0) check_norm_shape(row, {type, 37, length, 1, misalignment});
+      }
+    }
+    for (const shape s : {shape{type, 35, 4096, 3, 0}, shape{type, 21, 1500, 8, 2},
+                          shape{type, 40, 80, 300, 0}, shape{type, 20, 33, 601, 2}}) {
+      check_dot_shape(row, s);
+      check_sum_shape(row, s);
+      check_norm_shape(row, s);
+    }
+  }
+}
+
+/// A sum much longer than a block keeps its bound and a row list may repeat a row.
+inline void check_long_sum(const kernels::table& row) {
+  for (const element type : all_elements) check_sum_shape(row, {type, 5000, 48, 4, 0});
+}
+
+inline void check_max_of(const kernels::table& row) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  CAPTURE(row.name);
+  for (const index_t length : all_lengths) {
+    for (index_t offset = 0; offset < 3; ++offset) {
+      const std::vector<float> x = random_floats(length + offset + 1, 7);
+      const float* first = x.data() + offset;
+      float largest = -inf;
+      for (index_t i = 0; i < length; ++i) largest = std::max(largest, first[i]);
+      CHECK(row.max_of(first, length) == largest);
+      for (index_t i = 0; i < length; ++i) {
+        std::vector<float> y(static_cast<std::size_t>(length), nan);
+        CHECK(row.max_of(y.data(), length) == -inf);
+        y[static_cast<std::size_t>(i)] = -3.5f;
+        CHECK(row.max_of(y.data(), length) == -3.5f);
+        y.assign(static_cast<std::size_t>(length), -7.0f);
+        y[static_cast<std::size_t>(i)] = nan;
+        CHECK(row.max_of(y.data(), length) == (length > 1 ? -7.0f : -inf));
+        y[static_cast<std::size_t>(i)] = inf;
+        CHECK(row.max_of(y.data(), length) == inf);
+      }
+    }
+  }
+}
+
+/// |got / exp(t) - 1| over the bound of `exp_shifted`; 0 where the bound asks for nothing.
+inline double exp_excess(float got, double t) {
+  const double want = std::exp(t), value = static_cast<double>(got);
+  if (want < 0x1p-126) return value >= 0 && value < 0x1.0001p-126 ? 0 : 1e9;
+  const double bound = (4 + std::abs(t)) * round_off;
+  const double largest = static_cast<double>(std::numeric_limits<float>::max());
+  if (want > largest * (1 - bound) && std::isinf(got)) return 0;
+  return std::isfinite(value) ? std::abs(value / want - 1) / bound : 1e9;
+}
+
+inline void check_exp_values(const kernels::table& row) {
+  CAPTURE(row.name);
+  for (const float shift : {0.0f, 17.3f, -80.123f, 1e6f}) {
+    std::vector<float> x, out;
+    for (double t = -120; t < 92; t += 0.00071) x.push_back(static_cast<float>(t) + shift);
+    out.assign(x.size(), untouched);
+    row.exp_shifted(x.data(), static_cast<index_t>(x.size()), shift, out.data());
+    double worst = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double t = static_cast<double>(x[i]) - static_cast<double>(shift);
+      worst = std::max(worst, exp_excess(out[i], t));
+    }
+    CAPTURE(shift);
+    CHECK(worst <= 1);
+  }
+}
+
+inline void check_exp_shapes(const kernels::table& row) {
+  CAPTURE(row.name);
+  for (const index_t length : all_lengths) {
+    for (index_t offset = 0; offset < 3; ++offset) {
+      std::vector<float> x = random_floats(length + offset, 8);
+      x.push_back(untouched);
+      std::vector<float> out(x.size(), untouched);
+      const double sum = row.exp_shifted(x.data() + offset, length, 0.25f, out.data() + offset);
+      double want = 0;
+      for (index_t i = 0; i < length; ++i) {
+        const auto at = static_cast<std::size_t>(offset + i);
+        CHECK(exp_excess(out[at], static_cast<double>(x[at]) - 0.25) <= 1);
+        want += static_cast<double>(out[at]);
+      }
+      CHECK(sum == Approx(want).epsilon(1e-14).margin(0));
+      CHECK(out.back() == untouched);
+      CHECK(row.exp_shifted(x.data() + offset, length, 0.25f, x.data() + offset) == sum);
+      CHECK(std::equal(x.begin() + offset, x.end(), out.begin() + offset));
+    }
+  }
+}
+
+inline void check_exp_specials(const kernels::table& row) {
+  CAPTURE(row.name);
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float largest = std::numeric_limits<float>::max();
+  for (index_t place = 0; place < 40; ++place) {
+    std::vector<float> x(40, -inf), out(40);
+    const auto at = static_cast<std::size_t>(place);
+    CHECK(row.exp_shifted(x.data(), 40, 3.0f, out.data()) == 0.0);
+    x[at] = nan;
+    CHECK(std::isnan(row.exp_shifted(x.data(), 40, 3.0f, out.data())));
+    CHECK(std::isnan(out[at]));
+    x[at] = inf;
+    CHECK(row.exp_shifted(x.data(), 40, 3.0f, out.data()) == static_cast<double>(inf));
+    CHECK(out[at] == inf);
+    x[at] = largest;
+    CHECK(row.exp_shifted(x.data(), 40, -largest, out.data()) == static_cast<double>(inf));
+    x[at] = -largest;
+    CHECK(row.exp_shifted(x.data(), 40, largest, out.data()) == 0.0);
+    x[at] = 3.0f;
+    CHECK(row.exp_shifted(x.data(), 40, 3.0f, out.data()) == 1.0);
+  }
+}
+
+inline void check_exp_shifted(const kernels::table& row) {
+  check_exp_values(row);
+  check_exp_shapes(row);
+  check_exp_specials(row);
+}
+
+/// Codes `[keys x dims]` in the packed order that `table::scan_codes` describes.
+inline void pack_codes(int bits, index_t blocks, index_t words, const std::vector<int>& code,
+                       char* out) {
+  const index_t per = 32 / bits, dims = words * per;
+  std::memset(out, 0, static_cast<std::size_t>(blocks * words * 64));
+  for (index_t key = 0; key < 16 * blocks; ++key) {
+    for (index_t d = 0; d < dims; ++d) {
+      const index_t t = d / per, f = d % per / 4, b = d % 4;
+      char& byte = out[((key / 16) * words + t) * 64 + 4 * (key % 16) + b];
+      byte = static_cast<char>(byte | code[static_cast<std::size_t>(key * dims + d)] << (bits * f));
+    }
+  }
+}
+
+/// One scan; `extreme` takes the largest level and query bytes everywhere.
+inline void check_scan_shape(const kernels::table& row, int bits, index_t blocks, index_t words,
+                             int heads, bool extreme) {
+  CAPTURE(row.name, bits, blocks, words, heads, extreme);
+  const index_t dims = words * 32 / bits, keys = 16 * blocks;
+  const index_t x_stride = dims + 5, out_stride = keys + 3;
+  std::mt19937 engine(9);
+  std::vector<int> code(static_cast<std::size_t>(keys * dims));
+  for (int& c : code) c = static_cast<int>(engine() % (1u << bits));
+  if (extreme) std::fill(code.begin(), code.end(), (1 << bits) - 1);
+  std::vector<std::uint8_t> levels(16);
+  for (auto& l : levels) l = static_cast<std::uint8_t>(extreme ? 255 : engine() % 256);
+  std::vector<std::int8_t> x(static_cast<std::size_t>(heads * x_stride));
+  for (auto& v : x) v = static_cast<std::int8_t>(static_cast<int>(engine() % 255) - 127);
+  if (extreme) std::fill(x.begin(), x.end(), std::int8_t{-127});
+  const fenced_memory codes(std::max<index_t>(blocks * words * 64, 1), 0);
+  pack_codes(bits, blocks, words, code, codes.data());
+  std::vector<std::int32_t> out(static_cast<std::size_t>(heads * out_stride), -5), want = out;
+  for (index_t h = 0; h < heads; ++h) {
+    for (index_t key = 0; key < keys; ++key) {
+      std::int32_t sum = 0;
+      for (index_t d = 0; d < dims; ++d) {
+        const int c = code[static_cast<std::size_t>(key * dims + d)];
+        const int level = bits == 8 ? c : levels[static_cast<std::size_t>(c)];
+        sum += level * x[static_cast<std::size_t>(h * x_stride + d)];
+      }
+      want[static_cast<std::size_t>(h * out_stride + key)] = sum;
+    }
+  }
+  row.scan_codes(bits, reinterpret_cast<const std::uint8_t*>(codes.data()), blocks, words,
+                 levels.data(), x.data(), x_stride, heads, out.data(), out_stride);
+  CHECK(out == want);
+}
+
+inline void check_scan_codes(const kernels::table& row) {
+  for (const int bits : {1, 2, 4, 8}) {
+    for (const int heads : {1, 2, 3, 4, 5, 8, 15}) {
+      for (const index_t blocks : {index_t{0}, index_t{1}, index_t{2}, index_t{3}, index_t{6}}) {
+        for (const index_t words : {index_t{1}, index_t{2}, index_t{5}}) {
+          check_scan_shape(row, bits, blocks, words, heads, false);
+        }
+      }
+      check_scan_shape(row, bits, 3, 4096 * bits / 32, heads, true);
+    }
+  }
+}
+
+/// Against the scalar row, bit for bit, for every short length and factors of every kind.
+inline void check_scale_sums(const kernels::table& row) {
+  const kernels::table& plain = kernels::get(kernels::isa::scalar);
+  std::vector<std::int32_t> sums(100);
+  std::vector<std::uint16_t> factors(100);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    sums[i] = static_cast<std::int32_t>(i * 7919 % 200003) - 100000;
+    factors[i] = static_cast<std::uint16_t>(i * 40503 % 65536);
+    if ((factors[i] & 0x7C00U) == 0x7C00U) factors[i] = 0x0123;  // a subnormal for inf and NaN
+  }
+  for (index_t count = 0; count <= 67; ++count)
+    for (const int times : {1, 2}) {
+      std::vector<float> expected(100, -7.0F), out(100, -7.0F);
+      plain.scale_sums(sums.data() + 1, factors.data() + 1, count, times, -255 * 77, 0.013F, 3.25F,
+                       expected.data() + 1);
+      row.scale_sums(sums.data() + 1, factors.data() + 1, count, times, -255 * 77, 0.013F, 3.25F,
+                     out.data() + 1);
+      CAPTURE(row.name, count, times);
+      CHECK(out == expected);
+    }
+  const std::uint16_t not_a_number = 0x7E00;
+  float out = 0.0F;
+  row.scale_sums(sums.data(), &not_a_number, 1, 1, 0, 1.0F, 0.0F, &out);
+  CHECK(std::isnan(out));
+}
+
+/// Against the definition; NaN and infinities are among the numbers, ties at the threshold too.
+inline void check_not_below(const kernels::table& row) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x(80);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 31 % 17);
+  x[3] = x[40] = std::numeric_limits<float>::quiet_NaN();
+  x[5] = x[33] = infinity;
+  x[6] = x[66] = -infinity;
+  for (const float threshold : {-infinity, 0.0F, 7.0F, 16.0F, 17.0F, infinity})
+    for (index_t count = 0; count <= 67; ++count) {
+      std::vector<row_t> expected, out(static_cast<std::size_t>(count) + 1, 12345);
+      for (index_t i = 0; i < count; ++i)
+        if (!(x[static_cast<std::size_t>(i) + 1] < threshold))
+          expected.push_back(static_cast<row_t>(i));
+      const index_t found = row.not_below(x.data() + 1, count, threshold, out.data());
+      CAPTURE(row.name, count, threshold);
+      REQUIRE(found == static_cast<index_t>(expected.size()));
+      CHECK(std::equal(expected.begin(), expected.end(), out.begin()));
+      CHECK(out.back() == 12345);
+    }
+}
+
+inline void check_match_signs(const kernels::table& row) {
+  std::mt19937_64 engine(10);
+  for (int words = 1; words <= 9; ++words) {
+    for (const index_t count : all_lengths) {
+      CAPTURE(row.name, words, count);
+      const fenced_memory memory(std::max<index_t>(count * words, 1) * 8, 0);
+      auto* signs = reinterpret_cast<std::uint64_t*>(memory.data());
+      for (index_t i = 0; i < count * words; ++i) signs[i] = engine();
+      std::vector<std::uint64_t> query(static_cast<std::size_t>(words));
+      for (auto& q : query) q = engine();
+      std::vector<float> want, out(static_cast<std::size_t>(count + 1), untouched);
+      for (index_t i = 0; i < count; ++i) {
+        int agree = 0;
+        for (int bit = 0; bit < 64 * words; ++bit) {
+          const std::uint64_t both =
+              signs[i * words + bit / 64] ^ query[static_cast<std::size_t>(bit / 64)];
+          agree += (both >> (bit % 64) & 1) != 0 ? -1 : 1;
+        }
+        want.push_back(static_cast<float>(agree));
+      }
+      want.push_back(untouched);
+      row.match_signs(signs, count, words, query.data(), out.data());
+      CHECK(out == want);
+    }
+  }
+}
+
+/// The whole contract of one row of the table but for `check_row_kernels`, which takes longest.
+inline void check_quick(const kernels::table& row) {
+  check_long_sum(row);
+  check_max_of(row);
+  check_exp_shifted(row);
+  check_scan_codes(row);
+  check_match_signs(row);
+  check_scale_sums(row);
+  check_not_below(row);
+}
+
+/// The whole contract of one row of the table.
+inline void check_table(const kernels::table& row) {
+  check_row_kernels(row);
+  check_quick(row);
+}
+
+}  // namespace vattn::test

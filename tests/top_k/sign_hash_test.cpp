@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/top_k/sign_hash.hpp"
+
+#include <bit>
+
+#include "support/top_k_contract.hpp"
+
+using namespace vattn;
+
+TEST_CASE("sign_hash keeps the contract of its role", "[top_k]") {
+  test::check_top_k_contract([](extent k) { return top_k::sign_hash(256, k); });
+}
+
+TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
+  test::prepared_call c({.rows = 600, .dim = 64});
+  const top_k::sign_hash policy(256, rows(1));
+  const auto index = test::index_of(policy, c);
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  c.begin(true);
+  policy.predict(decode<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
+  const Eigen::VectorXf centre = c.head.keys.topRows(256).colwise().mean();
+  double worst = 0.0;
+  double square = 0.0;
+  for (index_t row = 0; row < 600; ++row) {
+    const Eigen::VectorXf key = c.head.keys.row(row).transpose() - centre;
+    const double cosine = key.normalized().dot(c.head.queries.row(0).transpose().normalized());
+    const double expected = 256.0 * (1.0 - 2.0 * std::acos(cosine) / 3.14159265358979);
+    const double off = static_cast<double>(c.ws.seen.scores(0)[static_cast<std::size_t>(row)]) - expected;
+    worst = std::max(worst, std::fabs(off));
+    square += off * off / 600.0;
+  }
+  // Independent projections would give a standard deviation of at most sqrt(256) = 16.
+  CHECK(std::sqrt(square) < 17.0);
+  CHECK(worst < 6.0 * 16.0);
+}
+
+TEST_CASE("sign_hash refuses widths it cannot pack, and says which it can", "[top_k]") {
+  for (const int bits : {0, 16, 33, 288, -64})
+    CHECK_THROWS_WITH(top_k::sign_hash(bits, rows(1)),
+                      "vattention: sign_hash: want 32, 64, ... 256 bits, got " + std::to_string(bits));
+}
+
+TEST_CASE("sign_hash: an index grown by rows equals one built at once", "[top_k]") {
+  test::prepared_call c({.rows = 400, .dim = 80});
+  const top_k::sign_hash policy(128, rows(1));
+  const auto at_once = test::index_of(policy, c);
+  const kv_view kv = c.view();
+  auto grown = policy.make_index(80);
+  for (const index_t size : {1, 2, 255, 256, 257, 400}) grown.append(kv.shard(0, size));
+  CHECK(std::equal(at_once.signatures(), at_once.signatures() + 400 * at_once.words(),
+                   grown.signatures()));
+  CHECK_THROWS_AS(grown.append(kv.shard(0, 399)), std::invalid_argument);
+  CHECK(grown.rows() == 400);
+}
+
+TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
+  test::prepared_call c({.rows = 500, .dim = 64});
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  const decode<kv_view> call(queries, kv, {});
+  CHECK(top_k::sign_hash(64, rows(1)).bytes_scanned(call) == 500 * 8);
+  CHECK(top_k::sign_hash(256, rows(1)).bytes_scanned(call) == 500 * 32);
+}
