@@ -13,6 +13,7 @@
 #include "support/rows.hpp"
 #include "vattention/budget/fixed.hpp"
 #include "vattention/presets.hpp"
+#include "vattention/top_k/sign_hash.hpp"
 
 using namespace vattn_bench;
 using vattn::index_t;
@@ -262,6 +263,9 @@ void compare(const settings& s) {
   const vattn::top_k::key_code codes(4, vattn::fraction(picked));
   all.enter_functor("key_code(4), fixed", fixed_density(s, codes, picked));
   enter_scan(all, "key_code(4)", codes, s);
+  const vattn::top_k::sign_hash signs(64, vattn::fraction(picked));
+  all.enter_functor("sign_hash(64), fixed", fixed_density(s, signs, picked));
+  enter_scan(all, "sign_hash(64)", signs, s);
   enter_draw(all, s);
   all.run();
   all.print();

@@ -52,6 +52,7 @@ std::vector<vattn::row_major_matrix> decode(const std::vector<job>& jobs, int th
     }
   };
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(thread_count));
   for (int t = 0; t < thread_count; ++t) threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
   density = 0.0;

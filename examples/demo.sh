@@ -24,7 +24,7 @@ for argument in "$@"; do
 done
 
 mkdir -p "$build"
-[ -x "$build/examples/real_heads" ] || echo "Building examples/real_heads, about a minute ..."
+echo "Building examples/real_heads (about a minute the first time) ..."
 configure=(-S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release
   -DVATTN_BUILD_TESTS=OFF -DVATTN_BUILD_BENCH=OFF -DVATTN_BUILD_EXAMPLES=ON)
 [ -e "$build/CMakeCache.txt" ] || ! command -v ninja >/dev/null || configure+=(-G Ninja)

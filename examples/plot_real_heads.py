@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
 INK, GRID, BEYOND = "#222222", "#dddddd", "#fbe9e7"
-SERIES = (  # column, label, colour, marker
-    ("error_worst", "worst", "#c0392b", "^"),
-    ("error_95", "95 %", "#e08e0b", "s"),
-    ("error_median", "median", "#1f6fb4", "o"),
+SERIES = (  # column, label, colour, marker and its size
+    ("error_worst", "worst", "#c0392b", "^", 6.5),
+    ("error_95", "95 %", "#e08e0b", "s", 4),
+    ("error_median", "median", "#1f6fb4", "o", 4),
 )
 FLOOR = 1e-4  # smaller errors are drawn here, hollow
 
@@ -60,50 +60,61 @@ def caption(heads):
     return f"{row['policy']}, delta = {row['delta']:g}, {calls[-1]} calls a point"
 
 
+def draw_panel(ax, rows, limits):
+    """One query head: three lines over the asked epsilon, and the diagonal."""
+    (low, high), (bottom, top) = limits
+    ax.fill_between([low, high], [low, high], top, color=BEYOND, lw=0, zorder=0)
+    ax.plot([low, high], [low, high], color=INK, lw=1, ls=(0, (4, 2)), label="asked epsilon")
+    for key, label, colour, marker, size in SERIES:
+        ax.plot([row["epsilon"] for row in rows], [max(row[key], FLOOR) for row in rows],
+                color=colour, marker=marker, ms=size, lw=1.2, label=label)
+        tiny = [row["epsilon"] for row in rows if row[key] < FLOOR]
+        ax.plot(tiny, [FLOOR] * len(tiny), color=colour, marker=marker, mfc="white", ms=size, lw=0)
+    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(bottom, top))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    ax.tick_params(which="minor", length=0)
+
+
 def draw_errors(heads, path):
-    """A panel a query head; the query heads of a KV head share a column."""
+    """A column a KV head, one panel below the other for its query heads; at most six side by side."""
     columns = {}
     for head in heads:
         columns.setdefault(head.rpartition(".")[0], []).append(head)
-    depth = max(len(column) for column in columns.values())
-    width, height = max(2.3 * len(columns) + 0.9, 5.2), 2.1 * depth + 2.0
-    figure, axes = plt.subplots(depth, len(columns), figsize=(width, height), sharex=True,
-                                sharey=True, squeeze=False)
-    figure.subplots_adjust(left=0.8 / width, right=1 - 0.15 / width, bottom=0.85 / height,
-                           top=1 - 1.05 / height, wspace=0.08, hspace=0.08)
     asked = sorted({row["epsilon"] for rows in heads.values() for row in rows})
-    low, high = asked[0] / 1.35, asked[-1] * 1.35
     seen = [max(row[key], FLOOR) for rows in heads.values() for row in rows for key, *_ in SERIES]
-    bottom, top = min(seen) / 1.5, max(max(seen), asked[-1]) * 2
+    top = 2 * max(*seen, asked[-1])
+    limits = (asked[0] / 1.35, asked[-1] * 1.35), (min(min(seen) / 1.5, top / 30), top)
 
-    for x, (kv_head, column) in enumerate(columns.items()):
-        for y in range(depth):
-            ax = axes[y][x]
-            if y >= len(column):
-                ax.set_visible(False)
-                continue
-            rows = heads[column[y]]
-            ax.fill_between([low, high], [low, high], top, color=BEYOND, lw=0, zorder=0)
-            ax.plot([low, high], [low, high], color=INK, lw=1, ls=(0, (4, 2)), label="asked epsilon")
-            for key, label, colour, marker in SERIES:
-                ax.plot([row["epsilon"] for row in rows], [max(row[key], FLOOR) for row in rows],
-                        color=colour, marker=marker, ms=4, lw=1.2, label=label)
-                tiny = [row["epsilon"] for row in rows if row[key] < FLOOR]
-                ax.plot(tiny, [FLOOR] * len(tiny), color=colour, marker=marker, mfc="white", ms=4,
-                        lw=0)
-            ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(bottom, top))
-            ax.set_xticks(asked, [f"{value:g}" for value in asked])
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.tick_params(which="minor", length=0)
-            ax.text(0.04, 0.95, f"{column[y].rpartition('.')[2]}  {rows[0]['kind']}",
+    # Everything in inches: panels, the gap between bands of columns, margins.
+    across, depth = min(6, len(columns)), max(len(column) for column in columns.values())
+    bands = -(-len(columns) // across)
+    panel_w, panel_h, gap, band = 2.2, 2.0, 0.15, 0.75
+    width = 0.8 + across * (panel_w + gap)
+    height = 1.2 + bands * (depth * (panel_h + gap) + band)
+    left = 0.75
+    if width < 5.2:  # room for the title
+        left, width = left + (5.2 - width) / 2, 5.2
+    figure = plt.figure(figsize=(width, height))
+    for i, (kv_head, column) in enumerate(columns.items()):
+        for y, head in enumerate(column):
+            x_at = left + i % across * (panel_w + gap)
+            y_at = (height - 0.75 - i // across * (depth * (panel_h + gap) + band)
+                    - (y + 1) * (panel_h + gap) - 0.35)
+            ax = figure.add_axes([x_at / width, y_at / height, panel_w / width, panel_h / height])
+            draw_panel(ax, heads[head], limits)
+            ax.set_xticks(asked, [f"{e:g}" for e in asked] if y + 1 == len(column) else [])
+            ax.tick_params(labelleft=i % across == 0)
+            ax.text(0.04, 0.95, f"{head.rpartition('.')[2]}  {heads[head][0]['kind']}",
                     transform=ax.transAxes, va="top", color=INK)
             if y == 0:
                 ax.set_title("\n".join(kv_head.rpartition("/")[::2]))
-    figure.supxlabel("asked epsilon", fontsize=10, y=0.4 / height)
-    figure.supylabel("observed relative error of the output", fontsize=10, x=0.1 / width)
-    figure.suptitle(f"Observed error against asked epsilon\n{caption(heads)}; red: beyond epsilon; "
-                    f"hollow: below {FLOOR:g}", fontsize=11, y=1 - 0.1 / height)
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.supxlabel("asked epsilon", fontsize=10, y=0.36 / height)
+    figure.supylabel("observed relative error of the output", fontsize=10, x=(left - 0.7) / width)
+    figure.suptitle(f"Observed error against asked epsilon\n{caption(heads)}\n"
+                    f"red: beyond epsilon; hollow: below {FLOOR:g}", fontsize=10,
+                    y=1 - 0.1 / height)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=4, frameon=False)
     figure.savefig(path)
 
@@ -120,8 +131,9 @@ def draw_density(heads, path):
     for i, epsilon in enumerate(asked):
         points = [(row["density"], y) for y, head in enumerate(order) for row in heads[head]
                   if row["epsilon"] == epsilon]
-        ax.scatter(*zip(*points), s=90 * 0.55**i, zorder=2 + i, edgecolor="white", linewidth=0.6,
-                   color=colours(0.1 + 0.8 * i / max(1, len(asked) - 1)), label=f"{epsilon:g}")
+        part = i / max(1, len(asked) - 1)  # smaller dots on larger ones, so that none is hidden
+        ax.scatter(*zip(*points), s=90 * 0.2**part, zorder=2 + i, edgecolor="white", linewidth=0.6,
+                   color=colours(0.1 + 0.8 * part), label=f"{epsilon:g}")
     ax.set(xscale="log", ylim=(-0.7, len(order) - 0.3),
            xlabel="rows read, share of the cache (mean over the calls)")
     ax.set_yticks(range(len(order)), [f"{head}   {heads[head][0]['kind']}, {label(heads[head])}"
@@ -132,7 +144,7 @@ def draw_density(heads, path):
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="y", length=0)
     ax.set_title(f"Density per head\n{caption(heads)}", fontsize=11)
-    ax.legend(title="asked epsilon", loc="lower right", frameon=True, edgecolor=GRID)
+    ax.legend(title="asked epsilon", loc="best", frameon=True, edgecolor=GRID)
     figure.savefig(path)
 
 

@@ -28,8 +28,8 @@
 #endif
 
 /// VATTN_EXTERN_KERNELS: define it for a whole program to compile the kernel rows in one translation
-/// unit instead of in each that attends, which saves each several seconds. One source then says
-/// `template struct vattn::kernels::compiled_rows<>;` after `#include <vattention/vattention.hpp>`.
+/// unit instead of in each that attends, which saves several seconds each. That one says
+/// `template struct vattn::kernels::compiled_rows<>;` after `#include <vattention/kernels/dispatch.hpp>`.
 
 /// Compiles one function for an instruction set that the rest of the program does not assume.
 #ifndef VATTN_TARGET

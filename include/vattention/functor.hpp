@@ -196,6 +196,8 @@ private:
 
   template <class Look>
   decision next_step(Look& look, workspace& ws) const noexcept {
+    for (int h = 0; h < look.heads(); ++h)
+      if (!std::isfinite(look.state(h).denominator())) return decision::read_all;
     const decision next = budget_.next(look);
     if (next != decision::grow) return next;
     for (int h = 0; h < look.heads(); ++h)
@@ -244,7 +246,9 @@ private:
     certificate& c = ws.certificates[h] = detail::describe(state);
     const bool whole = c.rows_exact + c.rows_sampled == c.rows_total && state.uncertain() == 0.0;
     c.status = !finite ? status::non_finite : whole ? status::exact : budget_.end(judged);
-    c.basis = whole ? basis::exact : std::max(budget_.coverage(), top_k_.coverage());
+    c.basis = !finite ? basis::unmeasured
+              : whole ? basis::exact
+                      : std::max(budget_.coverage(), top_k_.coverage());
     c.quantity = budget_.guarantees();
     c.epsilon_asked = budget_.asked();
     c.delta = budget_.delta();

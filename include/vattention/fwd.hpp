@@ -48,6 +48,7 @@ namespace top_k {
 class none;      // default
 class oracle;    // exact scores
 class key_code;  // rotated 1 / 2 / 4 / 6 / 8-bit codes
+class sign_hash;  // packed signs of random projections
 }  // namespace top_k
 namespace base_sampling {
 class uniform;  // without replacement

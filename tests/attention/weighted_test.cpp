@@ -95,7 +95,7 @@ TEST_CASE("the sparse pass without exact rows, without drawn rows, with few of t
   check_estimate(c.group(), c.view(), chosen, design::independent, 399);
   // Of one row or none nothing is known about the spread of a draw of fixed size.
   workspace ws;
-  for (const std::size_t few : {0, 1}) {
+  for (const int few : {0, 1}) {
     chosen_rows one{{0}, {}, {}};
     if (few == 1) one = {{0}, {5}, {threshold_of(1.0 / 399)}};
     run_pass(c.group(), c.view(), one, design::fixed_size, 399, ws);

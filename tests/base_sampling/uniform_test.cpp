@@ -7,8 +7,13 @@
 using namespace vattn;
 
 TEST_CASE("base uniform keeps the contract of samplers", "[sampling]") {
-  SECTION("a share") { test::check_sampler_contract(base_sampling::uniform(fraction(0.1)), dynamic_sampling::uniform()); }
-  SECTION("rows") { test::check_sampler_contract(base_sampling::uniform(rows(40)), dynamic_sampling::uniform()); }
+  SECTION("a share") {
+    test::check_sampler_contract(base_sampling::uniform(fraction(0.1)),
+                                 dynamic_sampling::uniform());
+  }
+  SECTION("rows") {
+    test::check_sampler_contract(base_sampling::uniform(rows(40)), dynamic_sampling::uniform());
+  }
   SECTION("at least so many") {
     test::check_sampler_contract(base_sampling::uniform(fraction(0.001), 24),
                                  dynamic_sampling::uniform());

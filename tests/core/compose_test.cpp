@@ -48,7 +48,8 @@ TEST_CASE("a policy is picked from the arguments, or made by default") {
   const dynamic_sampling::uniform dynamic;
   CHECK(least::pick<budget::fixed>(base, budget, dynamic).delta() == 0.25);
   CHECK(least::pick<base_sampling::uniform>(base, budget, dynamic).size(100) == 7);
-  STATIC_REQUIRE(std::same_as<decltype(least::pick<top_k::none>(base, budget, dynamic)), top_k::none>);
+  STATIC_REQUIRE(
+      std::same_as<decltype(least::pick<top_k::none>(base, budget, dynamic)), top_k::none>);
 }
 
 TEST_CASE("a role is played by the policy that names it") {
@@ -61,7 +62,8 @@ TEST_CASE("a role is played by the policy that names it") {
 
 TEST_CASE("schemes differ only where both are stated") {
   STATIC_REQUIRE(detail::same_scheme<base_sampling::uniform, dynamic_sampling::uniform>);
-  STATIC_REQUIRE_FALSE(detail::same_scheme<base_sampling::uniform, scheme_of<role::dynamic_sampling>>);
+  STATIC_REQUIRE_FALSE(
+      detail::same_scheme<base_sampling::uniform, scheme_of<role::dynamic_sampling>>);
   STATIC_REQUIRE(detail::same_scheme<base_sampling::uniform, schemeless>);
   STATIC_REQUIRE(detail::same_scheme<void, dynamic_sampling::uniform>);
 }

@@ -82,7 +82,8 @@ TEST_CASE("logits agree with the double-precision reference, all options at once
       const float dot = c.head.keys.row(row).dot(c.head.queries.row(h));
       const float l = logits_of(call, h, {dot}, {row})[0];
       CAPTURE(h, row, l, expected[row]);
-      CHECK((static_cast<double>(l) == expected[row] || std::fabs(static_cast<double>(l) - expected[row]) < 1e-4));
+      CHECK((static_cast<double>(l) == expected[row] ||
+             std::fabs(static_cast<double>(l) - expected[row]) < 1e-4));
     }
   }
 }

@@ -3,8 +3,8 @@
 
 #include <set>
 
-#include "support/prepared_call.hpp"
 #include "support/catch.hpp"
+#include "support/prepared_call.hpp"
 
 using namespace vattn;
 

@@ -128,7 +128,8 @@ TEST_CASE("every rank is equally likely at every place") {
     for (std::size_t i = 0; i < n; ++i) ++count[i * n + all[i]];
   }
   double statistic = 0.0;
-  for (const int c : count) statistic += (c - trials / 50.0) * (c - trials / 50.0) / (trials / 50.0);
+  for (const int c : count)
+    statistic += (c - trials / 50.0) * (c - trials / 50.0) / (trials / 50.0);
   CHECK(statistic * (n - 1.0) / n < 2741.0);
 }
 

@@ -14,7 +14,8 @@ TEST_CASE("predictions hold one score a head and row") {
   CHECK(seen.heads() == 3);
   CHECK(seen.rows() == 50);
   for (int h = 0; h < 3; ++h)
-    for (std::size_t row = 0; row < 50; ++row) seen.scores(h)[row] = static_cast<float>(100 * h) + static_cast<float>(row);
+    for (std::size_t row = 0; row < 50; ++row)
+      seen.scores(h)[row] = static_cast<float>(100 * h) + static_cast<float>(row);
   CHECK(std::as_const(seen).scores(2)[49] == 249.0F);
   CHECK(std::as_const(seen).scores(0)[49] == 49.0F);
   CHECK(seen.scores(1).size() == 50);
@@ -30,7 +31,8 @@ TEST_CASE("excluded rows score -inf for every head, the others stay") {
   const std::vector<row_t> rows{0, 3, 5};
   seen.exclude(rows);
   for (int h = 0; h < 2; ++h) {
-    for (const std::size_t row : {0U, 3U, 5U}) CHECK(seen.scores(h)[row] == -std::numeric_limits<float>::infinity());
+    for (const std::size_t row : {0U, 3U, 5U})
+      CHECK(seen.scores(h)[row] == -std::numeric_limits<float>::infinity());
     for (const std::size_t row : {1U, 2U, 4U}) CHECK(seen.scores(h)[row] == 1.0F);
   }
 }

@@ -67,9 +67,9 @@ TEST_CASE("a rotation is a function of dimension and seed") {
 TEST_CASE("a NaN or infinite coordinate shows in the image") {
   for (const index_t d : {1, 3, 7, 64, 80, 96}) {
     const rotation r(d, 3);
-    for (const float odd : {std::numeric_limits<float>::quiet_NaN(),
-                            std::numeric_limits<float>::infinity(),
-                            -std::numeric_limits<float>::infinity()})
+    for (const float odd :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()})
       for (index_t j = 0; j < d; ++j) {
         Eigen::VectorXf x = Eigen::VectorXf::Constant(d, 0.5F);
         x[j] = odd;

@@ -83,7 +83,8 @@ TEST_CASE("the variance formula") {
   const contributions y{{}, 30.0};
   CHECK(simple_random_variance(y, 10, 100, 10, correction::finite_population) ==
         Approx(100.0 * 100.0 * (0.1 - 0.01) * 3.0));
-  CHECK(simple_random_variance(y, 10, 100, 40, correction::none) == Approx(100.0 * 100.0 / 40.0 * 3.0));
+  CHECK(simple_random_variance(y, 10, 100, 40, correction::none) ==
+        Approx(100.0 * 100.0 / 40.0 * 3.0));
   CHECK(simple_random_variance(y, 10, 100, 100, correction::finite_population) == 0.0);
   CHECK(simple_random_variance(y, 10, 100, 101, correction::finite_population) == 0.0);
 }

@@ -37,19 +37,19 @@ TEST_CASE("VATTN_ISA picks a supported row and nothing else", "[kernels]") {
   const char* const before = std::getenv("VATTN_ISA");
   const std::string kept = before == nullptr ? "" : before;
   unsetenv("VATTN_ISA");
-  const isa best = detail::chosen();
+  const isa best = compiled_rows<>::chosen();
   for (const isa id : {isa::scalar, isa::avx2, isa::avx512}) {
     if (supported(id)) CHECK(static_cast<int>(best) >= static_cast<int>(id));
   }
   setenv("VATTN_ISA", "scalar", 1);
-  CHECK(detail::chosen() == isa::scalar);
+  CHECK(compiled_rows<>::chosen() == isa::scalar);
   setenv("VATTN_ISA", "avx2", 1);
-  CHECK(detail::chosen() == (supported(isa::avx2) ? isa::avx2 : best));
+  CHECK(compiled_rows<>::chosen() == (supported(isa::avx2) ? isa::avx2 : best));
   setenv("VATTN_ISA", "avx512", 1);
-  CHECK(detail::chosen() == (supported(isa::avx512) ? isa::avx512 : best));
+  CHECK(compiled_rows<>::chosen() == (supported(isa::avx512) ? isa::avx512 : best));
   for (const char* unknown : {"", "avx", "AVX2"}) {
     setenv("VATTN_ISA", unknown, 1);
-    CHECK(detail::chosen() == best);
+    CHECK(compiled_rows<>::chosen() == best);
   }
   if (before == nullptr) {
     unsetenv("VATTN_ISA");

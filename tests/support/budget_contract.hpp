@@ -35,8 +35,8 @@ public:
   double variance(int head, contribution what, index_t size, correction finite) noexcept {
     const double n = static_cast<double>(population_);
     const double left = finite == correction::none ? 0.0 : 1.0 / n;
-    const double scale = (1.0 / static_cast<double>(size) - left) /
-                         (1.0 / static_cast<double>(drawn_) - 1.0 / n);
+    const double scale =
+        (1.0 / static_cast<double>(size) - left) / (1.0 / static_cast<double>(drawn_) - 1.0 / n);
     const partial_view s = state(head);
     const double now = what == contribution::denominator ? s.denominator_variance()
                        : what == contribution::numerator ? s.numerator_variance()
@@ -66,7 +66,8 @@ public:
   }
   /// Takes the sizes asked for; errors fall accordingly.
   void grow(double error) {
-    const double before = 1.0 / static_cast<double>(drawn_) - 1.0 / static_cast<double>(population_);
+    const double before =
+        1.0 / static_cast<double>(drawn_) - 1.0 / static_cast<double>(population_);
     for (const index_t size : sizes_) drawn_ = std::max(drawn_, size);
     const double after = 1.0 / static_cast<double>(drawn_) - 1.0 / static_cast<double>(population_);
     ++look_;
@@ -121,7 +122,8 @@ void check_looks(const P& policy, int heads, index_t population, index_t drawn, 
     REQUIRE(largest > before);
     if (largest >= population) return;  // the functor reads everything
     const double now = std::sqrt(look.variance(0, contribution::denominator, before,
-                                               correction::finite_population)) / 2.0;
+                                               correction::finite_population)) /
+                       2.0;
     look.grow(now);
   }
   CHECK(next != decision::grow);

@@ -49,9 +49,7 @@ public:
     return {rows_view(head.keys), values};
   }
   query_group group() const { return head.group(options); }
-  index_t visible() const {
-    return options.visible_rows < 0 ? shape.rows : options.visible_rows;
-  }
+  index_t visible() const { return options.visible_rows < 0 ? shape.rows : options.visible_rows; }
 
   /// Begins a call on the workspace, with rows that are in the exact set already.
   void begin(bool scored, const std::vector<row_t>& already = {}) {

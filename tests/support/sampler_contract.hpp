@@ -65,9 +65,7 @@ public:
   }
   const Base& base() const { return base_; }
 
-  drawing<kv_view> drawing_() {
-    return {*call_, c_.ws.seen, *rest_, c_.ws.draws, c_.ws.drawn};
-  }
+  drawing<kv_view> drawing_() { return {*call_, c_.ws.seen, *rest_, c_.ws.draws, c_.ws.drawn}; }
 
 private:
   Base base_;
@@ -142,8 +140,11 @@ void check_reproducible(const Base& base, const Dynamic& dynamic) {
   const draw_key key{7, 11, 3, 5, 13};
   CHECK(rows_of(key, false) == rows_of(key, false));
   CHECK(rows_of(key, false) == rows_of(key, true));
-  for (const draw_key other : {draw_key{8, 11, 3, 5, 13}, {7, 12, 3, 5, 13}, {7, 11, 4, 5, 13},
-                               {7, 11, 3, 6, 13}, {7, 11, 3, 5, 14}})
+  for (const draw_key other : {draw_key{8, 11, 3, 5, 13},
+                               {7, 12, 3, 5, 13},
+                               {7, 11, 4, 5, 13},
+                               {7, 11, 3, 6, 13},
+                               {7, 11, 3, 5, 14}})
     CHECK(rows_of(key, false).first != rows_of(other, false).first);
 
   sampling a(base, dynamic), b(base, dynamic);

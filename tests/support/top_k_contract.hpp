@@ -90,7 +90,8 @@ void check_how_many(Make make) {
     CHECK(newly_selected(make(rows(30)), index, c, already) == row_range(0, 30));
     CHECK(newly_selected(make(rows(77)), index, c, already) == row_range(0, 30));
     CHECK(newly_selected(make(fraction(1.0)), index, c, already) == row_range(0, 30));
-    const auto taken = static_cast<index_t>(newly_selected(make(rows(10)), index, c, already).size());
+    const auto taken =
+        static_cast<index_t>(newly_selected(make(rows(10)), index, c, already).size());
     CHECK(taken >= 10);
     CHECK(taken <= std::min<index_t>(10 * shape.heads, 30));
   }
@@ -157,7 +158,8 @@ void check_leaves_hidden_rows(Make make) {
 /// predict() and select() allocate nothing once the workspace has been as large.
 template <class Make>
 void check_allocates_nothing(Make make) {
-  for (const cache_shape& shape : {cache_shape{700, 80, 4, element::bf16, 3}, cache_shape{700, 64}}) {
+  for (const cache_shape& shape :
+       {cache_shape{700, 80, 4, element::bf16, 3}, cache_shape{700, 64}}) {
     prepared_call c(shape);
     const auto policy = make(rows(50));
     const auto index = index_of(policy, c);

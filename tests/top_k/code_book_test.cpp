@@ -62,7 +62,8 @@ TEST_CASE("codes are monotone in the coordinate, symmetric, and within range") {
       REQUIRE(c >= before);
       REQUIRE(c < count);
       before = c;
-      if (std::fabs(std::fmod(x, 0.125F)) > 1e-3F) REQUIRE(book.code(-x, 1.0F, 4.0F) == count - 1 - c);
+      if (std::fabs(std::fmod(x, 0.125F)) > 1e-3F)
+        REQUIRE(book.code(-x, 1.0F, 4.0F) == count - 1 - c);
     }
     CHECK(book.code(-4.0F, 1.0F, 4.0F) == 0);
     CHECK(before == count - 1);

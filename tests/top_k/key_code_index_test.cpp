@@ -93,7 +93,8 @@ TEST_CASE("the double-precision rotation is the library's", "[top_k]") {
 TEST_CASE("error_norm bounds what the code leaves of a key: all widths, all sizes", "[top_k]") {
   for (const int bits : widths)
     for (const index_t d : {1, 3, 7, 64, 80, 128})
-      for (const float size : {1e-44F, 1e-38F, 1e-20F, 1e-6F, 1e-3F, 1.0F, 100.0F, 3e4F, 1e6F, 1e20F, 1e38F}) {
+      for (const float size :
+           {1e-44F, 1e-38F, 1e-20F, 1e-6F, 1e-3F, 1.0F, 100.0F, 3e4F, 1e6F, 1e20F, 1e38F}) {
         const index_t rows = d == 64 ? 300 : 60;
         test::prepared_call c({rows, d, 1, element::f32, static_cast<std::uint64_t>(bits)});
         fill_hard_keys(c.head.keys);
@@ -114,7 +115,8 @@ TEST_CASE("error_norm bounds what the code leaves of a key: all widths, all size
           x = rotated(x, key_code_index::rotation_seed);
           const double norm = x.norm();
           const std::vector<int> codes = codes_of(index, row);
-          for (index_t j = 0; j < d; ++j) x[j] -= f * index.book().level(codes[static_cast<std::size_t>(j)]);
+          for (index_t j = 0; j < d; ++j)
+            x[j] -= f * index.book().level(codes[static_cast<std::size_t>(j)]);
           REQUIRE(x.norm() <= bound);
           if (x.norm() > 65000.0) continue;  // from here on fp16 has infinity only
           // Nor is it loose: f16 is good to 2^-11, in steps of 2^-24.
@@ -164,8 +166,8 @@ TEST_CASE("the codes are those of the rotated, centred key", "[top_k]") {
         Eigen::VectorXf x = c.head.keys.row(row);
         for (index_t j = 0; j < d; ++j) x[j] -= index.centre()[j];
         index.rotated().apply(x.data());
-        const auto rms = static_cast<float>(
-            std::sqrt(x.cast<double>().squaredNorm() / static_cast<double>(d)));
+        const auto rms =
+            static_cast<float>(std::sqrt(x.cast<double>().squaredNorm() / static_cast<double>(d)));
         const std::vector<int> codes = codes_of(index, row);
         for (index_t j = 0; j < d; ++j)
           REQUIRE(codes[static_cast<std::size_t>(j)] ==
@@ -198,14 +200,17 @@ TEST_CASE("the centre is frozen at 256 rows: later keys change no earlier code",
   for (index_t j = 0; j < 32; ++j) CHECK(index.centre()[j] == Approx(mean[j]).margin(1e-5));
 }
 
-TEST_CASE("an index that got its rows in any steps is the one built at once, bit for bit", "[top_k]") {
+TEST_CASE("an index that got its rows in any steps is the one built at once, bit for bit",
+          "[top_k]") {
   for (const int bits : widths)
     for (const index_t d : {7, 80}) {
       test::prepared_call c({400, d});
       const kv_view kv = c.view();
       const key_code_index once = index_of(bits, kv);
       for (const std::vector<index_t>& steps :
-           {std::vector<index_t>{1, 2, 3, 17, 255, 256, 257, 400}, {0, 0, 300, 300, 400}, {255, 400}}) {
+           {std::vector<index_t>{1, 2, 3, 17, 255, 256, 257, 400},
+            {0, 0, 300, 300, 400},
+            {255, 400}}) {
         key_code_index grown(bits, d);
         for (const index_t rows : steps) grown.append(kv.shard(0, rows));
         REQUIRE(grown.rows() == 400);
@@ -236,8 +241,9 @@ TEST_CASE("an index refuses other keys and shrunken caches, and stays as it was"
   test::prepared_call c({300, 64});
   test::prepared_call other({300, 32});
   key_code_index index = index_of(4, c.view());
-  CHECK_THROWS_WITH(index.append(other.view()),
-                    "vattention: key_code_index::append: want keys of the index's dimension, got 32");
+  CHECK_THROWS_WITH(
+      index.append(other.view()),
+      "vattention: key_code_index::append: want keys of the index's dimension, got 32");
   CHECK_THROWS_AS(index.append(c.view().shard(0, 299)), std::invalid_argument);
   CHECK(index.rows() == 300);
   CHECK(index.matches(c.view()));

@@ -36,15 +36,18 @@ agreement compare(int bits, test::prepared_call& c) {
     const Eigen::VectorXd l = logits(c.group(), c.view(), h);
     const double q = c.head.queries.row(h).cast<double>().norm();
     for (index_t row = 0; row < l.size(); ++row) {
-      const double x = static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]);
-      const double unit = q * c.head.keys.row(row).cast<double>().norm() / static_cast<double>(c.shape.dim);
+      const double x =
+          static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]);
+      const double unit =
+          q * c.head.keys.row(row).cast<double>().norm() / static_cast<double>(c.shape.dim);
       sx += x, sy += l[row], sxx += x * x, syy += l[row] * l[row], sxy += x * l[row];
       square += (x - l[row]) * (x - l[row]) / (unit * unit);
       count += 1;
     }
   }
   const double cov = sxy - sx * sy / count;
-  return {cov / std::sqrt((sxx - sx * sx / count) * (syy - sy * sy / count)), std::sqrt(square / count)};
+  return {cov / std::sqrt((sxx - sx * sx / count) * (syy - sy * sy / count)),
+          std::sqrt(square / count)};
 }
 
 }  // namespace
@@ -87,7 +90,12 @@ TEST_CASE("a common offset and a scale of all keys change no error", "[top_k]") 
       const Eigen::VectorXd l = logits(moved.group(), moved.view(), h);
       const double unit = moved.head.queries.row(h).cast<double>().norm() / 8.0;
       for (index_t row = 0; row < 2000; ++row)
-        square += std::pow((static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]) - l[row]) / unit, 2);
+        square +=
+            std::pow((static_cast<double>(
+                          scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]) -
+                      l[row]) /
+                         unit,
+                     2);
     }
     CAPTURE(bits, error);
     CHECK(std::sqrt(square / 4000.0) == Approx(error).epsilon(0.1).margin(0.002));
@@ -109,7 +117,8 @@ TEST_CASE("scores are unbiased: they regress on the logits with slope 1", "[top_
     for (int h = 0; h < 4; ++h) {
       const Eigen::VectorXd l = logits(c.group(), c.view(), h);
       for (index_t row = 0; row < 2000; ++row) {
-        along += l[row] * static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]);
+        along += l[row] * static_cast<double>(
+                              scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]);
         square += l[row] * l[row];
       }
     }
@@ -127,7 +136,9 @@ TEST_CASE("scores take scale, soft-cap and bias as logits do", "[top_k]") {
   for (int h = 0; h < 2; ++h) {
     const Eigen::VectorXd l = logits(c.group(), c.view(), h);
     for (index_t row = 0; row < 500; ++row)
-      CHECK(static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]) == Approx(l[row]).margin(0.4));
+      CHECK(
+          static_cast<double>(scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]) ==
+          Approx(l[row]).margin(0.4));
   }
 }
 
@@ -141,15 +152,17 @@ TEST_CASE("code sums are the same integers on every kernel row", "[top_k]") {
       detail::head_source source(4, 4);
       for (index_t h = 0; h < 3; ++h)
         for (index_t j = 0; j < dim; ++j)
-          q[static_cast<std::size_t>(h * stride + j)] = static_cast<std::int8_t>(source.below(255) - 127);
+          q[static_cast<std::size_t>(h * stride + j)] =
+              static_cast<std::int8_t>(source.below(255) - 127);
       for (int plane = 0; plane < index.book().planes(); ++plane) {
         std::vector<std::vector<std::int32_t>> sums;
-        for (const kernels::isa row : {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
+        for (const kernels::isa row :
+             {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
           if (!kernels::supported(row)) continue;
           std::vector<std::int32_t>& out = sums.emplace_back(3 * 336, -1);
           kernels::get(row).scan_codes(index.book().plane_bits(plane), index.codes(plane, 0), 21,
-                                       index.book().words(plane, dim), index.book().lookup(), q.data(),
-                                       stride, 3, out.data(), 336);
+                                       index.book().words(plane, dim), index.book().lookup(),
+                                       q.data(), stride, 3, out.data(), 336);
         }
         CAPTURE(bits, dim, plane);
         for (const std::vector<std::int32_t>& other : sums) CHECK(other == sums.front());
@@ -168,7 +181,8 @@ TEST_CASE("scores are the same floats on every kernel row", "[top_k]") {
     std::uint64_t next = 0;
     const auto fill = [&](synthetic_head::matrix& m) {
       for (index_t i = 0; i < m.size(); ++i)
-        m.data()[i] = static_cast<float>(static_cast<double>(stream.below(next++, 2001)) - 1000.0) / 512.0F;
+        m.data()[i] =
+            static_cast<float>(static_cast<double>(stream.below(next++, 2001)) - 1000.0) / 512.0F;
     };
     fill(c.head.keys);
     fill(c.head.queries);
@@ -184,7 +198,8 @@ TEST_CASE("queries of any size give usable scores or unpredictable rows, never -
   constexpr float infinity = std::numeric_limits<float>::infinity();
   for (const int bits : widths)
     for (const index_t dim : {1, 2, 3, 64})
-      for (const float size : {0.0F, 1e-45F, 1e-42F, 1e-38F, 1e-36F, 1.0F, 1e30F, 3e38F, infinity, nan_value}) {
+      for (const float size :
+           {0.0F, 1e-45F, 1e-42F, 1e-38F, 1e-36F, 1.0F, 1e30F, 3e38F, infinity, nan_value}) {
         test::prepared_call c({300, dim});
         c.head.keys.col(0).array() += 2.0F;
         c.head.queries.setZero();
@@ -216,5 +231,6 @@ TEST_CASE("k may be a share; bytes, coverage and widths", "[top_k]") {
     CHECK(policy.bytes_scanned(call) == test::index_of(policy, c).scanned_bytes(320));
     CHECK(policy.coverage() == (bits >= 4 ? basis::measured_per_row : basis::measured_on_average));
   }
-  for (const int bits : {0, 3, 5, 7, 16}) CHECK_THROWS_AS(key_code(bits, rows(1)), std::invalid_argument);
+  for (const int bits : {0, 3, 5, 7, 16})
+    CHECK_THROWS_AS(key_code(bits, rows(1)), std::invalid_argument);
 }

@@ -24,7 +24,8 @@ TEST_CASE("oracle's scores are the true logits, and its picks their k largest") 
       std::sort(order.begin(), order.end(), [&](row_t a, row_t b) { return l[a] > l[b]; });
       expected.insert(expected.end(), order.begin(), order.begin() + 25);
       for (index_t row = 0; row < shape.rows; ++row)
-        REQUIRE(std::fabs(static_cast<double>(c.ws.seen.scores(h)[static_cast<std::size_t>(row)]) - l[row]) < 1e-4);
+        REQUIRE(std::fabs(static_cast<double>(c.ws.seen.scores(h)[static_cast<std::size_t>(row)]) -
+                          l[row]) < 1e-4);
     }
     std::sort(expected.begin(), expected.end());
     expected.erase(std::unique(expected.begin(), expected.end()), expected.end());

@@ -39,7 +39,8 @@ list by_sorting(const std::vector<float>& scores, index_t k) {
 
 void compare(const std::vector<float>& scores) {
   const auto n = static_cast<index_t>(scores.size());
-  for (const index_t k : {index_t{0}, index_t{1}, index_t{2}, n / 50, n / 3, n - 1, n, n + 1, 10 * n}) {
+  for (const index_t k :
+       {index_t{0}, index_t{1}, index_t{2}, n / 50, n / 3, n - 1, n, n + 1, 10 * n}) {
     if (k < 0) continue;
     CAPTURE(n, k);
     CHECK(picked(scores, k) == by_sorting(scores, k));
@@ -59,12 +60,13 @@ std::vector<float> normals(index_t n, float deviation, float mean = 0.0F) {
 TEST_CASE("pick_top equals a plain sort on normal scores") {
   for (const index_t n : {0, 1, 2, 3, 16, 100, 1000, 5000})
     for (const float deviation : {1.0F, 1e-30F, 1e30F, 1e-42F}) compare(normals(n, deviation));
-  compare(normals(1000, 1.0F, 1e6F));   // few distinct floats: many ties
+  compare(normals(1000, 1.0F, 1e6F));  // few distinct floats: many ties
   compare(normals(1000, 1e-3F, -1e6F));
 }
 
 TEST_CASE("pick_top equals a plain sort on ties") {
-  for (const float value : {0.0F, -0.0F, 3.0F, -1e38F, 1e-45F}) compare(std::vector<float>(300, value));
+  for (const float value : {0.0F, -0.0F, 3.0F, -1e38F, 1e-45F})
+    compare(std::vector<float>(300, value));
   std::vector<float> few = normals(2000, 2.0F);
   for (float& x : few) x = std::nearbyint(x);
   compare(few);
@@ -146,7 +148,7 @@ TEST_CASE("select_top adds each head's best rows among those that are free") {
   };
   CHECK(run(0, {}) == list{5});
   CHECK(run(1, {}) == list{0, 1, 5});
-  CHECK(run(2, {}) == list{0, 1, 2, 5});   // head 0: 0, 1; head 1: 1 and, of equals, 2
+  CHECK(run(2, {}) == list{0, 1, 2, 5});      // head 0: 0, 1; head 1: 1 and, of equals, 2
   CHECK(run(1, {0, 1}) == list{0, 1, 2, 5});  // fixed rows do not count
   CHECK(run(1, {0, 1, 5}) == list{0, 1, 2, 5});
   CHECK(run(6, {}) == list{0, 1, 2, 3, 4, 5});

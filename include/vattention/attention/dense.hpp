@@ -41,7 +41,7 @@ result dense_checked(const decode<View>& call, workspace& ws, index_t more_bytes
                                      ws.output.data() + h * value_dim);
     certificate& c = ws.certificates[h] = {};
     c.status = finite ? status::exact : status::non_finite;
-    c.basis = basis::exact;
+    c.basis = finite ? basis::exact : basis::unmeasured;
     c.quantity = quantity::output;
     c.bound = finite ? bound_kind::exact : bound_kind::none;
     if (finite) c.epsilon = 0.0;

@@ -255,7 +255,7 @@ private:
     if (what == contribution::output) output_norm = project(state, at, count, along);
     double total = 0.0;
     for (index_t i = 0; i < count; ++i) {
-      const double norm = ws_.sample_norms[at + i];
+      const auto norm = static_cast<double>(ws_.sample_norms[at + i]);
       double square = static_cast<double>(w[i]) * static_cast<double>(w[i]);
       if (what == contribution::numerator) square *= norm;
       if (what == contribution::output)

@@ -47,9 +47,9 @@ template <class P>
 concept absent_or_dynamic_sampling = absent<P> || dynamic_sampling_policy<P>;
 
 template <class P>
-concept names_a_known_role = plays<P, role::static_indices> || plays<P, role::top_k> ||
-                             plays<P, role::base_sampling> || plays<P, role::budget> ||
-                             plays<P, role::dynamic_sampling>;
+concept names_a_known_role =
+    plays<P, role::static_indices> || plays<P, role::top_k> || plays<P, role::base_sampling> ||
+    plays<P, role::budget> || plays<P, role::dynamic_sampling>;
 
 /// False only where both samplers state a scheme and the schemes differ.
 template <class Base, class Dynamic>
@@ -86,9 +86,11 @@ struct composition {
   static_assert(((detail::names_a_known_role<Policies> || !detail::names_a_role<Policies>) && ...),
                 "vattention: policy: a template argument names a role that is none of the five "
                 "(see core/concepts.hpp)");
-  static_assert(count<role::static_indices> <= 1, "vattention: static_indices: more than one policy");
+  static_assert(count<role::static_indices> <= 1,
+                "vattention: static_indices: more than one policy");
   static_assert(count<role::top_k> <= 1, "vattention: top_k: more than one policy");
-  static_assert(count<role::base_sampling> == 1, "vattention: base_sampling: want exactly one policy");
+  static_assert(count<role::base_sampling> == 1,
+                "vattention: base_sampling: want exactly one policy");
   static_assert(count<role::budget> == 1, "vattention: budget: want exactly one policy");
   static_assert(count<role::dynamic_sampling> == 1,
                 "vattention: dynamic_sampling: want exactly one policy");
@@ -98,11 +100,13 @@ struct composition {
   static_assert(detail::absent_or_top_k<one<role::top_k>>,
                 "vattention: top_k: want index_type, scores_rows, make_index, and const noexcept "
                 "predict, select, bytes_scanned, coverage (see core/concepts.hpp)");
-  static_assert(detail::absent_or_base_sampling<one<role::base_sampling>>,
-                "vattention: base_sampling: want scheme, and const noexcept size(n), draw(drawing)");
-  static_assert(detail::absent_or_budget<one<role::budget>>,
-                "vattention: budget: want const noexcept asked, delta, guarantees, coverage, judge, "
-                "next, end (see core/concepts.hpp)");
+  static_assert(
+      detail::absent_or_base_sampling<one<role::base_sampling>>,
+      "vattention: base_sampling: want scheme, and const noexcept size(n), draw(drawing)");
+  static_assert(
+      detail::absent_or_budget<one<role::budget>>,
+      "vattention: budget: want const noexcept asked, delta, guarantees, coverage, judge, "
+      "next, end (see core/concepts.hpp)");
   static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
                 "variance_at (see core/concepts.hpp)");

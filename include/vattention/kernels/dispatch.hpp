@@ -65,8 +65,31 @@ inline bool has_avx512() noexcept {
 }
 #endif
 
-/// The row VATTN_ISA names if there is one and it can run, else the best.
-inline isa chosen() noexcept {
+}  // namespace detail
+
+template <class Void>
+bool compiled_rows<Void>::supported(isa row) noexcept {
+#if VATTN_X86_KERNELS
+  __builtin_cpu_init();
+  if (row == isa::avx512) return detail::has_avx512();
+  if (row == isa::avx2) return detail::has_avx2();
+#endif
+  return row == isa::scalar;
+}
+
+template <class Void>
+const table& compiled_rows<Void>::get(isa row) noexcept {
+#if VATTN_X86_KERNELS
+  static const table avx512_row = detail::avx512_row();
+  if (row == isa::avx512) return avx512_row;
+  if (row == isa::avx2) return detail::avx2_row;
+#endif
+  VATTN_ASSERT(row == isa::scalar);
+  return detail::scalar_row;
+}
+
+template <class Void>
+isa compiled_rows<Void>::chosen() noexcept {
   const char* const name = std::getenv("VATTN_ISA");
   const std::string_view wanted = name == nullptr ? "" : name;
   isa best = isa::scalar;
@@ -78,40 +101,9 @@ inline isa chosen() noexcept {
   return best;
 }
 
-}  // namespace detail
-
-inline bool supported(isa row) noexcept {
-#if VATTN_X86_KERNELS
-  __builtin_cpu_init();
-  if (row == isa::avx512) return detail::has_avx512();
-  if (row == isa::avx2) return detail::has_avx2();
-#endif
-  return row == isa::scalar;
-}
-
-/// The rows, in a template so that a program may compile them once: see VATTN_EXTERN_KERNELS.
-template <class = void>
-struct compiled_rows {
-  static const table& at(isa row) noexcept;
-};
 template <class Void>
-const table& compiled_rows<Void>::at(isa row) noexcept {
-#if VATTN_X86_KERNELS
-  static const table avx512_row = detail::avx512_row();
-  if (row == isa::avx512) return avx512_row;
-  if (row == isa::avx2) return detail::avx2_row;
-#endif
-  VATTN_ASSERT(row == isa::scalar);
-  return detail::scalar_row;
-}
-#if defined(VATTN_EXTERN_KERNELS)
-extern template struct compiled_rows<>;
-#endif
-
-inline const table& get(isa row) noexcept { return compiled_rows<>::at(row); }
-
-inline const table& active() noexcept {
-  static const table& row = get(detail::chosen());
+const table& compiled_rows<Void>::active() noexcept {
+  static const table& row = get(chosen());
   return row;
 }
 

@@ -82,14 +82,29 @@ struct table {
                       const std::uint64_t* query, float* out) noexcept;
 };
 
+/// The rows, in a template so that a program may compile them once, see VATTN_EXTERN_KERNELS; used
+/// through the three functions below.
+template <class = void>
+struct compiled_rows {
+  static bool supported(isa row) noexcept;
+  static const table& get(isa row) noexcept;
+  /// The row VATTN_ISA names if there is one and it can run, else the best.
+  static isa chosen() noexcept;
+  static const table& active() noexcept;
+};
+
 /// True if this CPU and build can run the row.
-bool supported(isa row) noexcept;
+inline bool supported(isa row) noexcept { return compiled_rows<>::supported(row); }
 /// A row by name; `row` must be supported.
-const table& get(isa row) noexcept;
+inline const table& get(isa row) noexcept { return compiled_rows<>::get(row); }
 /// The best supported row, chosen once; the environment variable VATTN_ISA = scalar | avx2 | avx512
 /// forces one (for tests and benchmarks; an unsupported or unknown name is ignored).
-const table& active() noexcept;
+inline const table& active() noexcept { return compiled_rows<>::active(); }
 
 }  // namespace vattn::kernels
 
+#if defined(VATTN_EXTERN_KERNELS)
+extern template struct vattn::kernels::compiled_rows<>;
+#else
 #include "vattention/kernels/dispatch.hpp"
+#endif
