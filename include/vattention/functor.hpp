@@ -20,8 +20,8 @@ namespace detail {
 template <cache_view View, class Sampler>
 class pipeline_outlook {
 public:
-  pipeline_outlook(const drawing<View>& d, weighted_attention<View>& pass,
-                   const Sampler& sampler, workspace& ws, std::span<judgement> judged) noexcept
+  pipeline_outlook(const drawing<View>& d, weighted_attention<View>& pass, const Sampler& sampler,
+                   workspace& ws, std::span<judgement> judged) noexcept
       : d_(d), pass_(pass), sampler_(sampler), ws_(ws), judged_(judged) {}
 
   int heads() const noexcept { return d_.call.heads(); }
@@ -80,7 +80,8 @@ class vattention {
   using roles = composition<Policies...>;
 
 public:
-  using static_indices_type = typename roles::template one_or<role::static_indices, static_indices::none>;
+  using static_indices_type =
+      typename roles::template one_or<role::static_indices, static_indices::none>;
   using top_k_type = typename roles::template one_or<role::top_k, top_k::none>;
   using base_sampling_type = typename roles::template one<role::base_sampling>;
   using budget_type = typename roles::template one<role::budget>;
@@ -133,7 +134,8 @@ public:
 
     // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
     judgement judged[max_heads];
-    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, pass, dynamic_sampling_, ws, judged);
+    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, pass, dynamic_sampling_, ws,
+                                                               judged);
     for (;; look.next_look()) {
       pass.read_fresh();
       pass.estimate(dynamic_sampling_type::scheme, rest.size());
@@ -183,8 +185,8 @@ private:
   void require_call(const query_group& queries, const View& kv, const index_type& index) const {
     require_shapes("attend", queries, kv);
     require(queries.heads <= max_heads, "attend", "at most 64 query heads a group", queries.heads);
-    require(index.matches(kv), "attend", "an index of the view's keys (rows taken in, rows in view)",
-            index.rows(), kv.rows());
+    require(index.matches(kv), "attend",
+            "an index of the view's keys (rows taken in, rows in view)", index.rows(), kv.rows());
   }
 
   /// Short caches, and residuals that the base sample would nearly exhaust, are read whole.
@@ -235,9 +237,9 @@ private:
     state.rows_total() = static_cast<double>(call.visible - hidden);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
-    state.bytes_touched() =
-        static_cast<double>(top_k_.bytes_scanned(call) +
-                            (exact + ws.drawn.size()) * (key_bytes(call.kv) + value_bytes(call.kv)));
+    state.bytes_touched() = static_cast<double>(top_k_.bytes_scanned(call) +
+                                                (exact + ws.drawn.size()) *
+                                                    (key_bytes(call.kv) + value_bytes(call.kv)));
   }
 
   void certify(const partial_view& state, int h, const judgement& judged,

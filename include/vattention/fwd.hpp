@@ -31,7 +31,7 @@ enum class status : std::uint8_t;
 enum class basis : std::uint8_t;
 enum class quantity : std::uint8_t;
 enum class bound_kind : std::uint8_t;
-class partial;       // mergeable across shards (attention/partial.hpp)
+class partial;  // mergeable across shards (attention/partial.hpp)
 class partial_view;
 
 // What is asked (core/guarantee.hpp).
@@ -45,9 +45,9 @@ class none;         // default
 class sink_window;  // first and last rows
 }  // namespace static_indices
 namespace top_k {
-class none;      // default
-class oracle;    // exact scores
-class key_code;  // rotated 1 / 2 / 4 / 6 / 8-bit codes
+class none;       // default
+class oracle;     // exact scores
+class key_code;   // rotated 1 / 2 / 4 / 6 / 8-bit codes
 class sign_hash;  // packed signs of random projections
 }  // namespace top_k
 namespace base_sampling {

@@ -37,8 +37,8 @@ result dense_checked(const decode<View>& call, workspace& ws, index_t more_bytes
   const index_t value_dim = call.kv.value_dim();
   const index_t read = call.visible - call.count_hidden();
   for (int h = 0; h < call.heads(); ++h) {
-    const bool finite = write_output(state.numerator(h), state.sum(h), value_dim,
-                                     ws.output.data() + h * value_dim);
+    const bool finite =
+        write_output(state.numerator(h), state.sum(h), value_dim, ws.output.data() + h * value_dim);
     certificate& c = ws.certificates[h] = {};
     c.status = finite ? status::exact : status::non_finite;
     c.basis = finite ? basis::exact : basis::unmeasured;

@@ -84,9 +84,8 @@ public:
   /// Expresses everything relative to a larger maximum; `to` is at least max_logit().
   void rescale(double to) const noexcept {
     if (to == max_logit()) return;
-    const double f = max_logit() == -std::numeric_limits<double>::infinity()
-                         ? 0.0
-                         : std::exp(max_logit() - to);
+    const double f =
+        max_logit() == -std::numeric_limits<double>::infinity() ? 0.0 : std::exp(max_logit() - to);
     denominator() *= f;
     denominator_variance() *= f * f;
     numerator_variance() *= f * f;

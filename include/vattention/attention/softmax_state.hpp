@@ -40,7 +40,8 @@ public:
 
   /// Adds listed rows. Each key and value is read once for all heads.
   void add(std::span<const row_t> rows) const noexcept {
-    for_blocks(static_cast<index_t>(rows.size()), [&](index_t at) { return rows[static_cast<std::size_t>(at)]; });
+    for_blocks(static_cast<index_t>(rows.size()),
+               [&](index_t at) { return rows[static_cast<std::size_t>(at)]; });
   }
   /// Adds the rows [first, last).
   void add_range(index_t first, index_t last) const noexcept {

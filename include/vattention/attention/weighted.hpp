@@ -85,8 +85,8 @@ private:
     const partial_view state = ws_.head(h);
     state.clear_sums();
     state.max_logit() =
-        std::max(exact_.max(h), static_cast<double>(call_.kernels.max_of(
-                                    ws_.logits_of(h), ws_.drawn.size())));
+        std::max(exact_.max(h),
+                 static_cast<double>(call_.kernels.max_of(ws_.logits_of(h), ws_.drawn.size())));
   }
 
   void add_group(int group) noexcept {
@@ -186,13 +186,14 @@ private:
     const float* s = a + heads() * workspace::block;
     const void* rows[3] = {t, a, s};
     float sums[6];
-    call_.kernels.dot_rows(element::f32, rows, equal_ ? 2 : 3, count, chances_.ones_and_norms.data(),
-                           workspace::block, 2, sums, 3);
+    call_.kernels.dot_rows(element::f32, rows, equal_ ? 2 : 3, count,
+                           chances_.ones_and_norms.data(), workspace::block, 2, sums, 3);
     state.denominator() += static_cast<double>(sums[0]);
     state.a(group) += static_cast<double>(sums[1]);
     state.a_vv(group) += static_cast<double>(sums[4]);
-    state.s(group) += equal_ ? std::sqrt(complement(row_threshold(0))) * static_cast<double>(sums[0])
-                             : static_cast<double>(sums[2]);
+    state.s(group) += equal_
+                          ? std::sqrt(complement(row_threshold(0))) * static_cast<double>(sums[0])
+                          : static_cast<double>(sums[2]);
   }
 
   void exponentiate(double max_logit, float* logits, index_t count) const noexcept {
@@ -218,8 +219,7 @@ private:
     state.uncertain() = static_cast<double>(count_uncertain(h));
     state.denominator_variance() = variance_of(a, d * d, scheme, residual);
     state.numerator_variance() = variance_of(a_vv, norm, scheme, residual);
-    const double f =
-        exact_.sum(h) == 0.0 ? 0.0 : std::exp(exact_.max(h) - state.max_logit());
+    const double f = exact_.sum(h) == 0.0 ? 0.0 : std::exp(exact_.max(h) - state.max_logit());
     state.denominator() += f * exact_.sum(h);
     for (index_t j = 0; j < value_dim(); ++j) state.numerator()[j] += f * exact_.numerator(h)[j];
   }
@@ -237,7 +237,8 @@ private:
 
   /// For a draw of fixed size b with probability p: b / (b - 1) (A - (1 - p) total^2 / b), which is the
   /// textbook n^2 (1/b - 1/n) S^2. For independent inclusions A itself.
-  double variance_of(double a, double total_square, design scheme, index_t residual) const noexcept {
+  double variance_of(double a, double total_square, design scheme,
+                     index_t residual) const noexcept {
     if (scheme == design::independent || residual == 0) return a;
     const auto b = static_cast<double>(ws_.drawn.size());
     if (b < 2.0) return std::numeric_limits<double>::infinity();
@@ -266,7 +267,8 @@ private:
     return total;
   }
   /// v.o^ of a block of drawn rows; returns |o^|^2.
-  double project(const partial_view& state, index_t at, index_t count, float* along) const noexcept {
+  double project(const partial_view& state, index_t at, index_t count,
+                 float* along) const noexcept {
     double norm = 0.0;
     float* output = ws_.sums.data();
     for (index_t j = 0; j < value_dim(); ++j) {

@@ -19,7 +19,10 @@ public:
   using role = vattn::role::budget;
 
   joint(epsilon asked, vattn::delta miss, correction population = correction::none)
-      : asked_(asked.value()), delta_(miss.value()), splits_(miss.value()), correction_(population) {}
+      : asked_(asked.value()),
+        delta_(miss.value()),
+        splits_(miss.value()),
+        correction_(population) {}
 
   double asked() const noexcept { return asked_; }
   double delta() const noexcept { return delta_; }

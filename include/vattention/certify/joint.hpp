@@ -55,9 +55,8 @@ inline double numerator_norm(const partial_view& state) noexcept {
 inline judgement bound_jointly(const partial_view& state, const delta_splits& splits) noexcept {
   judgement judged;
   judged.enough = state.uncertain() >= fewest_uncertain_rows;
-  const double bound =
-      splits.bound(std::sqrt(state.numerator_variance()) / numerator_norm(state),
-                   std::sqrt(state.denominator_variance()) / state.denominator());
+  const double bound = splits.bound(std::sqrt(state.numerator_variance()) / numerator_norm(state),
+                                    std::sqrt(state.denominator_variance()) / state.denominator());
   if (bound < 1.0) {
     judged.epsilon = bound;
     judged.bound = bound_kind::joint_normal;

@@ -43,7 +43,7 @@ enum class status : std::uint8_t {
   capped,            ///< the cap on sampled rows was reached first
   sample_too_small,  ///< too few uncertain rows were drawn to judge, and no further look is allowed
   no_target,         ///< no epsilon was asked; the bound is reported as it came out
-  non_finite,        ///< a NaN or infinite logit or value was met; the output is what dense gives or NaN
+  non_finite,  ///< a NaN or infinite logit or value was met; the output is what dense gives or NaN
 };
 
 const char* to_string(quantity what) noexcept;
@@ -82,9 +82,9 @@ struct certificate {
 
   /// Share of the visible rows whose key and value were read.
   double density() const noexcept {
-    return rows_total == 0 ? 0.0
-                           : static_cast<double>(rows_exact + rows_sampled) /
-                                 static_cast<double>(rows_total);
+    return rows_total == 0
+               ? 0.0
+               : static_cast<double>(rows_exact + rows_sampled) / static_cast<double>(rows_total);
   }
   /// True if the asked epsilon is vouched for: status `met` or `exact`.
   bool holds() const noexcept {

@@ -31,11 +31,10 @@ concept has_role = std::same_as<typename P::role, Role>;
 /// Rows every query reads, chosen from the number of visible rows alone.
 ///   select(visible, out)  adds rows of [0, visible) to the set.
 template <class P>
-concept static_indices_policy =
-    has_role<P, role::static_indices> && std::copy_constructible<P> &&
-    requires(const P& p, index_t visible, index_set& out) {
-      { p.select(visible, out) } noexcept -> std::same_as<void>;
-    };
+concept static_indices_policy = has_role<P, role::static_indices> && std::copy_constructible<P> &&
+                                requires(const P& p, index_t visible, index_set& out) {
+                                  { p.select(visible, out) } noexcept -> std::same_as<void>;
+                                };
 
 /// What a predictor keeps per KV head beside the cache.
 ///   append(kv)   takes in the rows [rows(), kv.rows()); may allocate; leaves the index as it was if it throws
@@ -76,25 +75,23 @@ concept predicts_log_weights = top_k_policy<P> && P::scores_are_log_weights;
 /// Refinement: sound bounds of every visible row's logit, for certificates without a limit argument.
 ///   bounds(call, index, head, lower, upper)  fills both `[visible]`; lower <= logit <= upper always
 template <class P>
-concept bounds_scores =
-    top_k_policy<P> && requires(const P& p, const decode<kv_view>& call,
-                                const typename P::index_type& index, std::span<float> bound,
-                                workspace& ws) {
-      { p.bounds(call, index, 0, bound, bound, ws) } noexcept -> std::same_as<void>;
-    };
+concept bounds_scores = top_k_policy<P> && requires(const P& p, const decode<kv_view>& call,
+                                                    const typename P::index_type& index,
+                                                    std::span<float> bound, workspace& ws) {
+  { p.bounds(call, index, 0, bound, bound, ws) } noexcept -> std::same_as<void>;
+};
 
 /// The first draw from the residual.
 ///   scheme       how inclusions depend on each other; the dynamic sampler's must be the same
 ///   size(n)      rows it takes from a residual of n (the expectation, if random)
 ///   draw(d)      fills d.drawn, which is empty
 template <class P>
-concept base_sampling_policy =
-    has_role<P, role::base_sampling> && std::copy_constructible<P> &&
-    requires(const P& p, index_t population, const drawing<kv_view>& d) {
-      { P::scheme } -> std::convertible_to<design>;
-      { p.size(population) } noexcept -> std::same_as<index_t>;
-      { p.draw(d) } noexcept -> std::same_as<void>;
-    };
+concept base_sampling_policy = has_role<P, role::base_sampling> && std::copy_constructible<P> &&
+                               requires(const P& p, index_t population, const drawing<kv_view>& d) {
+                                 { P::scheme } -> std::convertible_to<design>;
+                                 { p.size(population) } noexcept -> std::same_as<index_t>;
+                                 { p.draw(d) } noexcept -> std::same_as<void>;
+                               };
 
 /// The sampler that grows a draw.
 ///   grow(d, sizes)   extends d.drawn to the sizes asked for each head; rows stay, probabilities never fall
@@ -118,17 +115,16 @@ concept dynamic_sampling_policy =
 ///   next(look)                after every judgement: stop, grow to look.sizes(), or read all
 ///   end(judged)               the status of a head when it was stopped
 template <class P>
-concept budget_policy =
-    has_role<P, role::budget> && std::copy_constructible<P> &&
-    requires(const P& p, const partial_view& state, workspace& ws, outlook_archetype& look,
-             const judgement& judged) {
-      { p.asked() } noexcept -> std::same_as<double>;
-      { p.delta() } noexcept -> std::same_as<double>;
-      { p.guarantees() } noexcept -> std::same_as<quantity>;
-      { p.coverage() } noexcept -> std::same_as<basis>;
-      { p.judge(state, ws) } noexcept -> std::same_as<judgement>;
-      { p.next(look) } noexcept -> std::same_as<decision>;
-      { p.end(judged) } noexcept -> std::same_as<status>;
-    };
+concept budget_policy = has_role<P, role::budget> && std::copy_constructible<P> &&
+                        requires(const P& p, const partial_view& state, workspace& ws,
+                                 outlook_archetype& look, const judgement& judged) {
+                          { p.asked() } noexcept -> std::same_as<double>;
+                          { p.delta() } noexcept -> std::same_as<double>;
+                          { p.guarantees() } noexcept -> std::same_as<quantity>;
+                          { p.coverage() } noexcept -> std::same_as<basis>;
+                          { p.judge(state, ws) } noexcept -> std::same_as<judgement>;
+                          { p.next(look) } noexcept -> std::same_as<decision>;
+                          { p.end(judged) } noexcept -> std::same_as<status>;
+                        };
 
 }  // namespace vattn

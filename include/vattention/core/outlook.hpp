@@ -36,7 +36,7 @@ enum class contribution : std::uint8_t { denominator, numerator, output };
 template <class O>
 concept outlook = requires(O& o, int head, contribution what, index_t size, correction finite) {
   { o.heads() } noexcept -> std::same_as<int>;
-  { o.look() } noexcept -> std::same_as<int>;        // 1 for the base sample
+  { o.look() } noexcept -> std::same_as<int>;  // 1 for the base sample
   { o.population() } noexcept -> std::same_as<index_t>;
   { o.drawn(head) } noexcept -> std::same_as<index_t>;  // rows the head's sample counts as
   { o.state(head) } noexcept -> std::same_as<partial_view>;

@@ -36,8 +36,7 @@ public:
   /// Takes rows out of the running: their scores become -inf for every head.
   void exclude(std::span<const row_t> rows) noexcept {
     for (int head = 0; head < heads_; ++head)
-      for (const row_t row : rows)
-        scores(head)[row] = -std::numeric_limits<float>::infinity();
+      for (const row_t row : rows) scores(head)[row] = -std::numeric_limits<float>::infinity();
   }
 
 private:

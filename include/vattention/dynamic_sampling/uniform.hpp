@@ -19,7 +19,8 @@ public:
 
   template <cache_view View>
   void grow(const drawing<View>& d, std::span<const index_t> sizes) const noexcept {
-    grow_simple_random_sample(d, std::min(d.rest.size(), *std::max_element(sizes.begin(), sizes.end())));
+    grow_simple_random_sample(
+        d, std::min(d.rest.size(), *std::max_element(sizes.begin(), sizes.end())));
   }
 
   /// Rows a head's sample is counted as, for sizes asked of `grow`.
