@@ -101,8 +101,9 @@ TEST_CASE("policies may be named in any order", "[functor]") {
   CHECK(same_bits(a, call(vattn::vattention(out, grow, codes, ends, base), c.group(), c.view())));
   // Static indices and top-k may be left out.
   const kept fewer = call(vattn::vattention(out, base, grow), c.group(), c.view());
-  CHECK(same_bits(fewer, call(vattn::vattention(grow, top_k::none(), static_indices::none(), base, out),
-                              c.group(), c.view())));
+  CHECK(same_bits(fewer,
+                  call(vattn::vattention(grow, top_k::none(), static_indices::none(), base, out),
+                       c.group(), c.view())));
 }
 
 TEST_CASE("a call that is refused says why and changes nothing", "[functor]") {
@@ -189,8 +190,8 @@ TEST_CASE("what is read whole is the dense result, bit for bit", "[functor]") {
     }
   };
   for (const element type : {element::f32, element::bf16, element::f16}) {
-    random_cache c({.rows = 2000, .dim = 80, .value_dim = 33, .heads = 3, .keys = type,
-                    .values = type});
+    random_cache c(
+        {.rows = 2000, .dim = 80, .value_dim = 33, .heads = 3, .keys = type, .values = type});
     check(certified(1e-9), c);
     for (const index_t rows : {1, 5, 60, 160}) {
       c.options.visible_rows = rows;
@@ -203,7 +204,8 @@ TEST_CASE("what is read whole is the dense result, bit for bit", "[functor]") {
   check(composed(top_k::none(), budget::joint(epsilon{1e-9}, delta{0.1})), c);
   check(composed(top_k::oracle(fraction(0.9)), budget::output(epsilon{0.3}, delta{0.1})), c);
   check(vattn::vattention(static_indices::sink_window(1500, 600), base, grow,
-                          budget::output(epsilon{0.3}, delta{0.1})), c);
+                          budget::output(epsilon{0.3}, delta{0.1})),
+        c);
 }
 
 TEST_CASE("the error goes to zero with epsilon", "[functor]") {
@@ -224,7 +226,11 @@ TEST_CASE("the error goes to zero with epsilon", "[functor]") {
 }
 
 TEST_CASE("the same call gives the same bits, whatever was called before", "[functor]") {
-  const random_cache c({.rows = 3000, .dim = 64, .value_dim = 64, .heads = 4, .keys = element::bf16,
+  const random_cache c({.rows = 3000,
+                        .dim = 64,
+                        .value_dim = 64,
+                        .heads = 4,
+                        .keys = element::bf16,
                         .values = element::bf16});
   const random_cache small({.rows = 700, .dim = 96, .value_dim = 7, .heads = 7, .seed = 2});
   const random_cache large({.rows = 5000, .dim = 16, .value_dim = 128, .heads = 1, .seed = 3});
@@ -238,9 +244,11 @@ TEST_CASE("the same call gives the same bits, whatever was called before", "[fun
     CHECK_FALSE(same_bits(first, other));
     workspace ws;
     for (int round = 0; round < 2; ++round) {
-      static_cast<void>(functor(small.group(), small.view(), functor.make_index(small.view()), {9}, ws));
+      static_cast<void>(
+          functor(small.group(), small.view(), functor.make_index(small.view()), {9}, ws));
       CHECK(same_bits(kept(functor(c.group(), kv, index, {5}, ws)), first));
-      static_cast<void>(functor(large.group(), large.view(), functor.make_index(large.view()), {5}, ws));
+      static_cast<void>(
+          functor(large.group(), large.view(), functor.make_index(large.view()), {5}, ws));
       CHECK(same_bits(kept(functor(c.group(), kv, index, {6}, ws)), other));
       CHECK(same_bits(kept(functor(c.group(), kv, index, {5}, ws)), first));
       static_cast<void>(dense(large.group(), large.view(), ws));
@@ -263,7 +271,8 @@ TEST_CASE("threads with a workspace each share functor, index and cache", "[func
       workspace ws;
       for (std::size_t i = 0; i < calls; ++i) {
         const std::size_t which = (5 * i + 3 * t) % calls;
-        right[t] += same_bits(kept(functor(c.group(), kv, index, {which}, ws)), want[which]) ? 1 : 0;
+        right[t] +=
+            same_bits(kept(functor(c.group(), kv, index, {which}, ws)), want[which]) ? 1 : 0;
       }
     });
   for (std::thread& thread : threads) thread.join();
@@ -305,8 +314,10 @@ TEST_CASE("a group of four is as valid as four single queries", "[functor]") {
 
 TEST_CASE("a call allocates nothing once its workspace has grown", "[functor]") {
   std::unique_ptr<int> seen;
-  REQUIRE(count_allocations([&] { seen = std::make_unique<int>(1); }) == (counts_allocations ? 1 : 0));
-  const random_cache c({.rows = 3000, .dim = 96, .value_dim = 80, .heads = 4, .keys = element::f16});
+  REQUIRE(count_allocations([&] { seen = std::make_unique<int>(1); }) ==
+          (counts_allocations ? 1 : 0));
+  const random_cache c(
+      {.rows = 3000, .dim = 96, .value_dim = 80, .heads = 4, .keys = element::f16});
   const auto check = [&](const auto& functor) {
     const kv_view kv = c.view();
     const query_group q = c.group();
@@ -315,9 +326,8 @@ TEST_CASE("a call allocates nothing once its workspace has grown", "[functor]") 
     static_cast<void>(functor(q, kv, index, {0}, ws));
     std::int64_t allocated = 0;
     for (std::uint64_t step = 1; step < 6; ++step)
-      allocated += count_allocations([&] {
-        static_cast<void>(functor(q, kv, index, {.seed = 0, .step = step}, ws));
-      });
+      allocated += count_allocations(
+          [&] { static_cast<void>(functor(q, kv, index, {.seed = 0, .step = step}, ws)); });
     CHECK(allocated == 0);
     // A cache of up to half as many rows more fits without growing again.
     workspace grown;
@@ -345,8 +355,8 @@ TEST_CASE("a key that is not finite shows in the status, whatever the predictor"
         c.keys(777, 5) = bad;
         if (softcap) c.options.softcap = 20.0F;
         c.store();
-        const kept got = call(composed(top_k, budget::output(epsilon{0.3}, delta{0.1})), c.group(),
-                              c.view());
+        const kept got =
+            call(composed(top_k, budget::output(epsilon{0.3}, delta{0.1})), c.group(), c.view());
         for (const certificate& cert : got.certificates) {
           CHECK(cert.status == status::non_finite);
           CHECK(cert.bound == bound_kind::none);
@@ -366,8 +376,10 @@ TEST_CASE("a key that is not finite shows in the status, whatever the predictor"
 TEST_CASE("queries and values that are not finite show in the status", "[functor]") {
   for (const bool in_query : {true, false}) {
     random_cache c({.rows = 1500, .dim = 32, .value_dim = 16, .heads = 2});
-    if (in_query) c.queries(1, 3) = std::nanf("");
-    else c.values.col(2).setConstant(std::nanf(""));
+    if (in_query)
+      c.queries(1, 3) = std::nanf("");
+    else
+      c.values.col(2).setConstant(std::nanf(""));
     c.store();
     const kept got = call(certified(0.3), c.group(), c.view());
     CHECK(got.certificates[1].status == status::non_finite);
@@ -389,8 +401,14 @@ TEST_CASE("every logit option, element type and shape gives a certificate that h
     const element type = choice % 3 == 0   ? element::f32
                          : choice % 3 == 1 ? element::bf16
                                            : element::f16;
-    random_cache c({.rows = n, .dim = 80, .value_dim = choice % 2 == 0 ? 96 : 24, .heads = 3,
-                    .keys = type, .values = type, .gap = 2, .seed = choice});
+    random_cache c({.rows = n,
+                    .dim = 80,
+                    .value_dim = choice % 2 == 0 ? 96 : 24,
+                    .heads = 3,
+                    .keys = type,
+                    .values = type,
+                    .gap = 2,
+                    .seed = choice});
     if ((choice & 1U) != 0) c.options.scale = 0.05F;
     if ((choice & 2U) != 0) c.options.softcap = 2.5F;
     if ((choice & 4U) != 0) c.options.bias = bias.data();
@@ -426,8 +444,8 @@ TEST_CASE("rows that are masked for all are not read, whatever they hold", "[fun
   const exact_attention want = reference(c.group(), c.view());
   for_each_predictor([&](const auto& top_k, const char* name) {
     CAPTURE(name);
-    const kept got = call(composed(top_k, budget::output(epsilon{0.2}, delta{0.1})), c.group(),
-                          c.view());
+    const kept got =
+        call(composed(top_k, budget::output(epsilon{0.2}, delta{0.1})), c.group(), c.view());
     for (int h = 0; h < 2; ++h) {
       const certificate& cert = got.certificates[static_cast<std::size_t>(h)];
       CHECK(cert.holds());
@@ -461,8 +479,8 @@ TEST_CASE("rows hidden from one head are no evidence for it", "[functor]") {
   int wrong = 0;
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
     const result got = functor(q, head.view(), index, {seed}, ws);
-    wrong += got.certificates[0].holds() &&
-             relative_error(got.output.row(0), want.output.row(0)) > 0.3;
+    wrong +=
+        got.certificates[0].holds() && relative_error(got.output.row(0), want.output.row(0)) > 0.3;
   }
   CHECK(check_coverage(100, wrong, 0.1, 1e-3).holds);
 }
@@ -480,7 +498,8 @@ TEST_CASE("everything masked gives zero, exactly", "[functor]") {
 }
 
 TEST_CASE("the certificate counts rows, bytes and looks", "[functor]") {
-  const random_cache c({.rows = 5000, .dim = 64, .value_dim = 32, .heads = 1, .keys = element::bf16});
+  const random_cache c(
+      {.rows = 5000, .dim = 64, .value_dim = 32, .heads = 1, .keys = element::bf16});
   const index_t row_bytes = 64 * 2 + 32 * 4;
   SECTION("a draw of given size") {
     const kept got = call(vattn::vattention(ends, top_k::oracle(rows(70)), base,
@@ -501,25 +520,24 @@ TEST_CASE("the certificate counts rows, bytes and looks", "[functor]") {
     CHECK(cert.delta == 0.2);
     CHECK(cert.denominator_error > 0.0);
     CHECK(got.error[0] == Approx(cert.denominator_error / cert.denominator).epsilon(1e-14));
-    CHECK(got.log_sum_exp[0] ==
-          Approx(cert.max_logit + std::log(cert.denominator)).epsilon(1e-14));
+    CHECK(got.log_sum_exp[0] == Approx(cert.max_logit + std::log(cert.denominator)).epsilon(1e-14));
     CHECK_FALSE(cert.holds());
   }
   SECTION("codes count once a key") {
     const kept got = call(certified(0.5), c.group(), c.view());
     const certificate& cert = got.certificates[0];
     REQUIRE(cert.status == status::met);
-    CHECK(cert.bytes_touched == 5000 * 2 + 5008 / 16 * 64 * 8 +
-                                    (cert.rows_exact + cert.rows_sampled) * row_bytes);
+    CHECK(cert.bytes_touched ==
+          5000 * 2 + 5008 / 16 * 64 * 8 + (cert.rows_exact + cert.rows_sampled) * row_bytes);
     CHECK(cert.epsilon <= 0.5);
     CHECK(cert.epsilon_asked == 0.5);
     CHECK(cert.delta == 0.1);
   }
   SECTION("rows read for a group count once") {
-    const random_cache group({.rows = 5000, .dim = 64, .value_dim = 32, .heads = 4,
-                              .keys = element::bf16});
-    const kept got = call(vattn::vattention(base, budget::fixed(rows(400)), grow), group.group(),
-                          group.view());
+    const random_cache group(
+        {.rows = 5000, .dim = 64, .value_dim = 32, .heads = 4, .keys = element::bf16});
+    const kept got =
+        call(vattn::vattention(base, budget::fixed(rows(400)), grow), group.group(), group.view());
     for (const certificate& cert : got.certificates) {
       CHECK(cert.rows_exact == 0);
       CHECK(cert.rows_sampled == 400);
@@ -542,8 +560,8 @@ TEST_CASE("the certificate counts rows, bytes and looks", "[functor]") {
 
 TEST_CASE("a cap shows in the status, with the bound that was reached", "[functor]") {
   const synthetic_head head = make_head(head_kind::flat, 6000, 64, 64, 1, 2);
-  const auto functor =
-      composed(top_k::key_code(4, fraction(0.02)), budget::output(epsilon{0.02}, delta{0.1}, rows(500)));
+  const auto functor = composed(top_k::key_code(4, fraction(0.02)),
+                                budget::output(epsilon{0.02}, delta{0.1}, rows(500)));
   const certificate c = call(functor, head.group(), head.view()).certificates[0];
   CHECK(c.status == status::capped);
   CHECK(c.rows_sampled == 500);
@@ -560,8 +578,9 @@ TEST_CASE("a sample too small to judge by is never called met", "[functor]") {
   const kept few = call(vattn::vattention(ends, tiny, clt, grow), head.group(), head.view());
   CHECK(few.certificates[0].rows_sampled < 16);
   CHECK(few.certificates[0].status == status::sample_too_small);
-  const kept more = call(vattn::vattention(ends, tiny, budget::output(epsilon{0.3}, delta{0.1}), grow),
-                         head.group(), head.view());
+  const kept more =
+      call(vattn::vattention(ends, tiny, budget::output(epsilon{0.3}, delta{0.1}), grow),
+           head.group(), head.view());
   CHECK(more.certificates[0].status == status::met);
   CHECK(more.certificates[0].rows_sampled >= 16);
 }
@@ -623,8 +642,8 @@ TEST_CASE("scores of +-1e4 are certified like any other", "[functor]") {
     const exact_attention want = reference(c.group(), c.view());
     for_each_predictor([&](const auto& top_k, const char* name) {
       CAPTURE(name, level);
-      const kept got = call(composed(top_k, budget::output(epsilon{0.2}, delta{0.1})), c.group(),
-                            c.view());
+      const kept got =
+          call(composed(top_k, budget::output(epsilon{0.2}, delta{0.1})), c.group(), c.view());
       CHECK(got.certificates[0].holds());
       CHECK(relative_error(got.output.row(0), want.output.row(0)) <= 0.2);
     });

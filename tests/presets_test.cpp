@@ -13,7 +13,8 @@ namespace {
 template <class Functor>
 certificate certificate_of(const Functor& functor, const synthetic_head& head) {
   workspace ws;
-  return functor(head.group(), head.view(), functor.make_index(head.view()), {1}, ws).certificates[0];
+  return functor(head.group(), head.view(), functor.make_index(head.view()), {1}, ws)
+      .certificates[0];
 }
 
 }  // namespace
@@ -64,12 +65,14 @@ TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 32 rows
   CHECK(c.quantity == quantity::output);
   CHECK(c.bound == bound_kind::rank_quantile);
   CHECK(c.basis == basis::measured_per_row);
-  CHECK(certificate_of(functor, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled == 32);
+  CHECK(certificate_of(functor, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled ==
+        32);
 }
 
 TEST_CASE("the default holds on every kind of synthetic head", "[presets]") {
-  for (const head_kind kind : {head_kind::sharp, head_kind::mixed, head_kind::flat,
-                               head_kind::power_law, head_kind::log_normal, head_kind::missed_key}) {
+  for (const head_kind kind :
+       {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
+        head_kind::log_normal, head_kind::missed_key}) {
     const synthetic_head head = make_head(kind, 4096, 64, 48, 2, 21);
     const auto functor = presets::uniform_output(epsilon{0.2}, delta{0.1});
     workspace ws;

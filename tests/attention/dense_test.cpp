@@ -67,8 +67,13 @@ TEST_CASE("dense agrees with the reference for every pair of element types", "[d
   for (const element keys : {element::f32, element::bf16, element::f16})
     for (const element values : {element::f32, element::bf16, element::f16}) {
       CAPTURE(static_cast<int>(keys), static_cast<int>(values), heads);
-      const random_cache c({.rows = 301, .dim = 80, .value_dim = 96, .heads = heads, .keys = keys,
-                            .values = values, .seed = 5});
+      const random_cache c({.rows = 301,
+                            .dim = 80,
+                            .value_dim = 96,
+                            .heads = heads,
+                            .keys = keys,
+                            .values = values,
+                            .seed = 5});
       check_dense(c.group(), c.view());
       heads = heads % 8 + 1;
     }
@@ -84,8 +89,12 @@ TEST_CASE("dense agrees with the reference for every shape", "[dense]") {
     }
   for (int heads = 1; heads <= 8; ++heads) {
     CAPTURE(heads);
-    const random_cache c({.rows = 260, .dim = 96, .value_dim = 80, .heads = heads,
-                          .keys = element::bf16, .values = element::bf16});
+    const random_cache c({.rows = 260,
+                          .dim = 96,
+                          .value_dim = 80,
+                          .heads = heads,
+                          .keys = element::bf16,
+                          .values = element::bf16});
     check_dense(c.group(), c.view());
   }
   for (const index_t rows : {1, 2, 31, 255, 256, 257, 511, 513, 1100}) {
@@ -97,8 +106,13 @@ TEST_CASE("dense agrees with the reference for every shape", "[dense]") {
 
 TEST_CASE("dense reads strided rows, strided queries and shards", "[dense]") {
   for (const element type : {element::f32, element::bf16, element::f16}) {
-    const random_cache c({.rows = 300, .dim = 80, .value_dim = 7, .heads = 4, .keys = type,
-                          .values = type, .gap = 3});
+    const random_cache c({.rows = 300,
+                          .dim = 80,
+                          .value_dim = 7,
+                          .heads = 4,
+                          .keys = type,
+                          .values = type,
+                          .gap = 3});
     check_dense(c.group(), c.view());
     check_dense(c.group(), c.view().shard(37, 201));
     CHECK(c.view().shard(37, 201).first_row() == 37);
@@ -118,8 +132,9 @@ TEST_CASE("dense honours every combination of logit options", "[dense]") {
   std::vector<float> bias(3 * n);
   vattn::detail::head_source source(3, 0);
   for (float& x : bias) x = static_cast<float>(source.normal());
-  for (std::size_t i = 0; i < bias.size(); i += 5) bias[i] = masked;  // some rows, other for each head
-  for (index_t row = 100; row < 130; ++row)                           // and some for all of them
+  for (std::size_t i = 0; i < bias.size(); i += 5)
+    bias[i] = masked;                        // some rows, other for each head
+  for (index_t row = 100; row < 130; ++row)  // and some for all of them
     for (index_t h = 0; h < 3; ++h) bias[static_cast<std::size_t>(h * n + row)] = masked;
   const std::vector<float> sinks{2.0F, -1.0F, masked};
   for (unsigned choice = 0; choice < 64; ++choice) {

@@ -145,7 +145,8 @@ TEST_CASE("shards that the functor read merge into a certificate that holds", "[
   std::vector<partial> whole;
   index_t total = 0, exact = 0, sampled = 0, bytes = 0;
   // The last shard is short and read whole.
-  for (const auto& [first, count] : {std::pair<index_t, index_t>{0, 4000}, {4000, 4900}, {8900, 100}}) {
+  for (const auto& [first, count] :
+       {std::pair<index_t, index_t>{0, 4000}, {4000, 4900}, {8900, 100}}) {
     const kv_view kv = head.view().shard(first, count);
     const result part = functor(head.group(), kv, functor.make_index(kv), {7}, ws);
     const certificate& c = part.certificates[0];
@@ -156,8 +157,10 @@ TEST_CASE("shards that the functor read merge into a certificate that holds", "[
     CHECK((c.status == status::exact) == (first == 8900));
     std::vector<partial> heads;
     for (int h = 0; h < 2; ++h) heads.push_back(take_partial(ws, h, 16));
-    if (whole.empty()) whole = heads;
-    else merge_into(whole, heads);
+    if (whole.empty())
+      whole = heads;
+    else
+      merge_into(whole, heads);
   }
   const result got = functor.finish(whole, ws);
   for (int h = 0; h < 2; ++h) {
@@ -184,8 +187,10 @@ TEST_CASE("shards that were all read exactly merge into an exact result", "[fini
     static_cast<void>(functor(head.group(), kv, functor.make_index(kv), {7}, ws));
     std::vector<partial> heads;
     for (int h = 0; h < 2; ++h) heads.push_back(take_partial(ws, h, 16));
-    if (whole.empty()) whole = heads;
-    else merge_into(whole, heads);
+    if (whole.empty())
+      whole = heads;
+    else
+      merge_into(whole, heads);
   }
   const result got = functor.finish(whole, ws);
   for (int h = 0; h < 2; ++h) {

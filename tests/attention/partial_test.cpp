@@ -15,8 +15,8 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// The partial result of rows [first, first + count) of a cache, as a shard of its own.
-partial shard_partial(const random_cache& c, const chosen_rows& chosen, index_t first, index_t count,
-                      int head, design scheme = design::independent) {
+partial shard_partial(const random_cache& c, const chosen_rows& chosen, index_t first,
+                      index_t count, int head, design scheme = design::independent) {
   workspace ws;
   const chosen_rows part = chosen.in(first, count);
   run_pass(c.group(), c.view().shard(first, count), part, scheme,
@@ -40,12 +40,11 @@ void check_same(partial a, partial b, double tolerance) {
   CHECK(x.looks() == y.looks());
   double largest[2] = {0.0, 0.0};
   for (index_t i = 16; i < partial_view::doubles(x.value_dim()); ++i)
-    largest[i >= 16 + x.value_dim()] =
-        std::max(largest[i >= 16 + x.value_dim()], std::fabs(y.data()[static_cast<std::size_t>(i)]));
+    largest[i >= 16 + x.value_dim()] = std::max(largest[i >= 16 + x.value_dim()],
+                                                std::fabs(y.data()[static_cast<std::size_t>(i)]));
   for (index_t i = 16; i < partial_view::doubles(x.value_dim()); ++i) {
     const auto at = static_cast<std::size_t>(i);
-    REQUIRE(std::fabs(x.data()[at] - y.data()[at]) <=
-            tolerance * largest[i >= 16 + x.value_dim()]);
+    REQUIRE(std::fabs(x.data()[at] - y.data()[at]) <= tolerance * largest[i >= 16 + x.value_dim()]);
   }
 }
 
@@ -126,15 +125,19 @@ TEST_CASE("rescaling changes no value", "[partial]") {
 
 TEST_CASE("two shards with the same draw are the unsplit cache", "[partial]") {
   constexpr int heads = 3;
-  const random_cache c({.rows = 2000, .dim = 32, .value_dim = 24, .heads = heads,
-                        .keys = element::bf16, .values = element::bf16});
+  const random_cache c({.rows = 2000,
+                        .dim = 32,
+                        .value_dim = 24,
+                        .heads = heads,
+                        .keys = element::bf16,
+                        .values = element::bf16});
   const chosen_rows chosen = choose_rows(2000, 15, 0.3, design::independent, 21);
   for (const index_t cut : {1, 700, 1999}) {
     for (int h = 0; h < heads; ++h) {
       CAPTURE(cut, h);
       partial whole = shard_partial(c, chosen, 0, 2000, h);
-      partial both = merged(shard_partial(c, chosen, 0, cut, h),
-                            shard_partial(c, chosen, cut, 2000 - cut, h));
+      partial both =
+          merged(shard_partial(c, chosen, 0, cut, h), shard_partial(c, chosen, cut, 2000 - cut, h));
       check_same(both, whole, 1e-5);
       workspace ws;
       ws.reserve(1, 1, 1, 24, false);

@@ -36,7 +36,8 @@ void check_estimate(const query_group& queries, const kv_view& kv, const chosen_
           Approx(want.numerator_variance).epsilon(tolerance).margin(tolerance * want.a_vv.sum()));
     CHECK(got.uncertain() == want.uncertain);
     check_vector(got.numerator(), want.numerator,
-                 want.denominator * std::sqrt(1.0 + static_cast<double>(kv.value_dim())), tolerance);
+                 want.denominator * std::sqrt(1.0 + static_cast<double>(kv.value_dim())),
+                 tolerance);
     const double a = want.a.sum() + 1e-300, a_vv = want.a_vv.sum() + 1e-300;
     const double s = want.s.sum() + 1e-300;
     for (int group = 0; group < variance_groups; ++group) {
@@ -65,8 +66,13 @@ TEST_CASE("the sparse pass agrees with plain double precision", "[weighted]") {
     for (const element type : {element::f32, element::bf16, element::f16})
       for (const int heads : {1, 4, 7}) {
         CAPTURE(static_cast<int>(scheme), static_cast<int>(type), heads);
-        const random_cache c({.rows = 1500, .dim = 80, .value_dim = 40, .heads = heads, .keys = type,
-                              .values = type, .seed = 9});
+        const random_cache c({.rows = 1500,
+                              .dim = 80,
+                              .value_dim = 40,
+                              .heads = heads,
+                              .keys = type,
+                              .values = type,
+                              .seed = 9});
         const chosen_rows chosen = choose_rows(1500, 20, 0.3, scheme, 4);
         check_estimate(c.group(), c.view(), chosen, scheme, rest_of(c, chosen));
       }
@@ -85,7 +91,8 @@ TEST_CASE("the sparse pass with value dimensions of its own, and as a shard", "[
   }
 }
 
-TEST_CASE("the sparse pass without exact rows, without drawn rows, with few of them", "[weighted]") {
+TEST_CASE("the sparse pass without exact rows, without drawn rows, with few of them",
+          "[weighted]") {
   const random_cache c({.rows = 400, .dim = 16, .value_dim = 16, .heads = 2});
   chosen_rows chosen = choose_rows(400, 0, 0.4, design::fixed_size, 3);
   check_estimate(c.group(), c.view(), chosen, design::fixed_size, 400);
@@ -203,9 +210,10 @@ TEST_CASE("squares are what each drawn row contributes", "[weighted]") {
         const double w = std::exp(l[row] - want.max_logit);
         const Eigen::VectorXd v =
             vattn::detail::widen(kv.value_row(row), kv.value_type(), kv.value_dim());
-        squares.push_back(w * w * (what == contribution::denominator ? 1.0
-                                   : what == contribution::numerator ? v.squaredNorm()
-                                                                     : (v - o).squaredNorm()));
+        squares.push_back(w * w *
+                          (what == contribution::denominator ? 1.0
+                           : what == contribution::numerator ? v.squaredNorm()
+                                                             : (v - o).squaredNorm()));
         sum += squares.back();
         largest = std::max(largest, squares.back());
       }
@@ -238,8 +246,7 @@ TEST_CASE("reading a growth apart from the rows before it changes no bit", "[wei
     pass.estimate(design::fixed_size, rest_of(c, chosen));
   }
   for (int h = 0; h < 4; ++h)
-    for (std::size_t i = 0; i < 5; ++i)
-      CHECK(steps.head(h).data()[i] == once.head(h).data()[i]);
+    for (std::size_t i = 0; i < 5; ++i) CHECK(steps.head(h).data()[i] == once.head(h).data()[i]);
   for (int h = 0; h < 4; ++h)
     for (index_t j = 0; j < 64; ++j)
       CHECK(steps.head(h).numerator()[j] == once.head(h).numerator()[j]);

@@ -50,13 +50,17 @@ TEST_CASE("with the finite population the clt budget is b / (1 + b / n)", "[budg
       CAPTURE(sigma, d);
       const double b = std::pow(z10 * 1e5 * sigma / (0.1 * d), 2.0);
       const double want = std::max(40.0, std::ceil(b / (1.0 + b / 1e5)));
-      CHECK(std::fabs(static_cast<double>(asked_size(policy, d, sigma * sigma, n, 40)) - want) <= 1);
+      CHECK(std::fabs(static_cast<double>(asked_size(policy, d, sigma * sigma, n, 40)) - want) <=
+            1);
     }
 }
 
 TEST_CASE("the clt budget is two-sided in delta", "[budget]") {
-  for (const auto& [miss, z] : {std::pair{0.05, 1.959963984540054}, {0.1, z10}, {0.2, 1.2815515655446004},
-                                {0.5, 0.6744897501960817}, {0.9, 0.12566134685507402}}) {
+  for (const auto& [miss, z] : {std::pair{0.05, 1.959963984540054},
+                                {0.1, z10},
+                                {0.2, 1.2815515655446004},
+                                {0.5, 0.6744897501960817},
+                                {0.9, 0.12566134685507402}}) {
     const budget::clt policy(epsilon{0.05}, delta{miss});
     const double b = std::pow(z * 1e6 * 1e-3 / (0.05 * 100.0), 2.0);
     CHECK(std::fabs(static_cast<double>(asked_size(policy, 100.0, 1e-6, 1000000, 10)) -

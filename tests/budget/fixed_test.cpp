@@ -27,7 +27,8 @@ TEST_CASE("the fixed budget draws what it was told, once", "[budget]") {
   }
 }
 
-TEST_CASE("the fixed budget keeps a larger base sample, and stays within the residual", "[budget]") {
+TEST_CASE("the fixed budget keeps a larger base sample, and stays within the residual",
+          "[budget]") {
   fake_outlook look(1, 10000, 500);
   CHECK(budget::fixed(rows(300)).next(look) == decision::stop);
   CHECK(look.sizes()[0] == 500);

@@ -15,8 +15,8 @@ double two_sided(double miss) { return normal_upper_quantile(miss / 2.0); }
 
 /// The least b, as a real number, for which some split of delta gives 2 (e1 + e2) <= epsilon, e2 < 1/2:
 /// b = (2 (z1 r1 + z2 r2) / epsilon)^2 with r = n sigma / scale, minimised over many splits.
-double closed_form(double epsilon, double delta, double n, double sigma_n, double norm, double sigma_d,
-                   double d) {
+double closed_form(double epsilon, double delta, double n, double sigma_n, double norm,
+                   double sigma_d, double d) {
   double least = std::numeric_limits<double>::infinity();
   for (int i = 1; i < 5000; ++i) {
     const double share = i / 5000.0;

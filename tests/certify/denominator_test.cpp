@@ -46,10 +46,10 @@ TEST_CASE("whatever D is within e D^ of D^, it is within the bound of itself", "
 
 TEST_CASE("no bound on the denominator where there is none", "[certify]") {
   const double z = 2.0;
-  for (const judgement& j : {judge(1.0, 0.25, 100.0, z), judge(1.0, 4.0, 100.0, z),
-                             judge(1.0, infinity, 100.0, z), judge(0.0, 1.0, 100.0, z),
-                             judge(0.0, 0.0, 100.0, z), judge(std::nan(""), 1.0, 100.0, z),
-                             judge(1.0, std::nan(""), 100.0, z)}) {
+  for (const judgement& j :
+       {judge(1.0, 0.25, 100.0, z), judge(1.0, 4.0, 100.0, z), judge(1.0, infinity, 100.0, z),
+        judge(0.0, 1.0, 100.0, z), judge(0.0, 0.0, 100.0, z), judge(std::nan(""), 1.0, 100.0, z),
+        judge(1.0, std::nan(""), 100.0, z)}) {
     CHECK(j.epsilon == infinity);
     CHECK(j.bound == bound_kind::none);
   }

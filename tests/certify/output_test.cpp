@@ -18,7 +18,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 double rank_by_eigenvalues(const Eigen::MatrixXd& x) {
   const Eigen::MatrixXd centred = x.rowwise() - x.colwise().mean();
   const Eigen::MatrixXd covariance = centred.transpose() * centred / 31.0;
-  const Eigen::VectorXd l = Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(covariance).eigenvalues();
+  const Eigen::VectorXd l =
+      Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(covariance).eigenvalues();
   const double t1 = l.sum(), t2 = l.squaredNorm();
   const double a2 = 31.0 * 31.0 / (30.0 * 33.0) * (t2 - t1 * t1 / 31.0);
   const auto d = static_cast<double>(x.cols());
@@ -85,7 +86,8 @@ TEST_CASE("the variance at the output is the sum of the groups' quadratics", "[c
   }
 }
 
-TEST_CASE("equal groups inflate nothing, one group alone inflates by 1 + 1.5 sqrt(32)", "[certify]") {
+TEST_CASE("equal groups inflate nothing, one group alone inflates by 1 + 1.5 sqrt(32)",
+          "[certify]") {
   partial p(2);
   const partial_view v = p.view();
   v.denominator() = 1.0;
@@ -131,7 +133,8 @@ TEST_CASE("the effective rank of group sums, by eigenvalues", "[certify]") {
     }
 }
 
-TEST_CASE("the effective rank does not depend on the scale, and stays within 1 and d", "[certify]") {
+TEST_CASE("the effective rank does not depend on the scale, and stays within 1 and d",
+          "[certify]") {
   vattn::detail::head_source source(18, 0);
   Eigen::MatrixXd x(variance_groups, 16);
   for (index_t i = 0; i < x.size(); ++i) x.data()[i] = source.normal();
@@ -176,9 +179,9 @@ TEST_CASE("no output bound where there is none", "[certify]") {
     p.view().uncertain() = 100.0;
     return p;
   };
-  for (partial p : {made(1.0, 0.0, 1.0),       // ||N^|| = 0
+  for (partial p : {made(1.0, 0.0, 1.0),  // ||N^|| = 0
                     made(1.0, 0.0, 0.0), made(0.0, 0.0, 0.0), made(0.0, 1.0, 1.0),
-                    made(1.0, 1.0, 1.0),       // e >= 1
+                    made(1.0, 1.0, 1.0),  // e >= 1
                     made(1.0, 1.0, 1e30), made(1.0, 1.0, infinity), made(1.0, std::nan(""), 1.0),
                     made(std::nan(""), 1.0, 0.1), made(1.0, 1.0, std::nan(""))}) {
     const judgement j = bound_output(p.view(), 0.1, ws);

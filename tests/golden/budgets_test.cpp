@@ -31,10 +31,9 @@ index_t residual(const golden_case& g) { return g.n - static_cast<index_t>(g.exa
 
 /// The library's sparse pass on the case's exact rows and base sample.
 void estimate_from_base(const golden_case& g, const random_cache& c, workspace& ws) {
-  const threshold_t p = threshold_of(static_cast<double>(g.base_rows.size()) /
-                                     static_cast<double>(residual(g)));
-  const chosen_rows chosen{g.exact, g.base_rows,
-                           std::vector<threshold_t>(g.base_rows.size(), p)};
+  const threshold_t p =
+      threshold_of(static_cast<double>(g.base_rows.size()) / static_cast<double>(residual(g)));
+  const chosen_rows chosen{g.exact, g.base_rows, std::vector<threshold_t>(g.base_rows.size(), p)};
   run_pass(c.group(), c.view(), chosen, design::fixed_size, residual(g), ws);
 }
 
@@ -198,7 +197,8 @@ TEST_CASE("where the authors' code differs: collapsed duplicates weigh too littl
     const auto b = static_cast<double>(g.authors_budget);
     std::vector<double> mask(static_cast<std::size_t>(g.n), 0.0);
     for (const row_t row : g.exact) mask[row] = 1.0;
-    for (const row_t row : distinct(g.authors_dynamic)) mask[row] = std::min(1.0, mask[row] + b / r);
+    for (const row_t row : distinct(g.authors_dynamic))
+      mask[row] = std::min(1.0, mask[row] + b / r);
     double d = 0.0, unbiased = 0.0, n[value_dim] = {};
     for (row_t row = 0; row < static_cast<row_t>(g.n); ++row) {
       if (mask[row] == 0.0) continue;
@@ -217,6 +217,7 @@ TEST_CASE("where the authors' code differs: collapsed duplicates weigh too littl
     // (1 - e^-f) / f with f = b / R, to 63 % where "everything" is drawn. Ours has every row once.
     const double f = b / r;
     const double shrunk = static_cast<double>(distinct(g.authors_dynamic).size()) / b;
-    CHECK(shrunk == Approx((1.0 - std::exp(-f)) / f).margin(4.0 * std::sqrt(f / (2.0 * b)) + 1.0 / b));
+    CHECK(shrunk ==
+          Approx((1.0 - std::exp(-f)) / f).margin(4.0 * std::sqrt(f / (2.0 * b)) + 1.0 / b));
   }
 }

@@ -25,7 +25,8 @@ constexpr std::uint64_t seeds = 1000;
 /// units of exp(l - max).
 struct population_of {
   explicit population_of(head_kind kind)
-      : head(make_head(kind, n, 64, value_dim, 1, 77)), want(reference(head.group(), head.view())) {}
+      : head(make_head(kind, n, 64, value_dim, 1, 77)),
+        want(reference(head.group(), head.view())) {}
 
   /// Rows outside what `functor` reads exactly, as the workspace of a call says.
   void set_residual(const workspace& ws) {
@@ -53,7 +54,7 @@ struct population_of {
 
   synthetic_head head;
   exact_attention want;
-  double residual = 0, squares = 0;  // rows, sum |w (v - o)|^2
+  double residual = 0, squares = 0;       // rows, sum |w (v - o)|^2
   double w_variance = 0, y_variance = 0;  // S^2 of w, and its trace of w (v - o)
 };
 
@@ -72,8 +73,8 @@ void check_mean(const moments& of, double want) {
 
 TEST_CASE("at a given size estimates are unbiased and variances are what they say",
           "[statistical]") {
-  for (const head_kind kind : {head_kind::flat, head_kind::mixed, head_kind::power_law,
-                               head_kind::log_normal})
+  for (const head_kind kind :
+       {head_kind::flat, head_kind::mixed, head_kind::power_law, head_kind::log_normal})
     for (const index_t b : {200, 1000}) {
       CAPTURE(static_cast<int>(kind), b);
       population_of p(kind);
@@ -130,8 +131,8 @@ TEST_CASE("the numerator's variance is unbiased too", "[statistical]") {
 }
 
 TEST_CASE("the log-sum-exp's standard error is calibrated", "[statistical]") {
-  for (const head_kind kind : {head_kind::flat, head_kind::mixed, head_kind::power_law,
-                               head_kind::log_normal})
+  for (const head_kind kind :
+       {head_kind::flat, head_kind::mixed, head_kind::power_law, head_kind::log_normal})
     for (const index_t b : {300, 1000}) {
       CAPTURE(static_cast<int>(kind), b);
       const population_of p(kind);

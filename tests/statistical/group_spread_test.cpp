@@ -69,8 +69,7 @@ TEST_CASE("the effective rank of a known covariance", "[statistical]") {
     for_draws(c, [&](const partial_view& state, workspace& ws) {
       inverse.add(1.0 / effective_rank(state, ws));
     });
-    CHECK(std::fabs(inverse.mean() * rank - 1.0) <=
-          0.15 + 4.0 * inverse.standard_error() * rank);
+    CHECK(std::fabs(inverse.mean() * rank - 1.0) <= 0.15 + 4.0 * inverse.standard_error() * rank);
   }
 }
 
@@ -93,8 +92,8 @@ TEST_CASE("the group spread is the variance of the variance", "[statistical]") {
     });
     // A ratio: heavy rows raise V with the spread, so its mean is somewhat lower.
     CHECK(spread.mean() <= 1.05 * by_rows.mean() + 4.0 * spread.standard_error());
-    CHECK(spread.mean() >= (every == 0 ? 0.95 : 0.6) * by_rows.mean() -
-                               4.0 * spread.standard_error());
+    CHECK(spread.mean() >=
+          (every == 0 ? 0.95 : 0.6) * by_rows.mean() - 4.0 * spread.standard_error());
   }
 }
 

@@ -78,15 +78,15 @@ TEST_CASE("a certified denominator says nothing of the output", "[statistical]")
 }
 
 TEST_CASE("theorem 4.3 covers the output", "[statistical]") {
-  for (const head_kind kind : {head_kind::sharp, head_kind::mixed, head_kind::flat,
-                               head_kind::power_law, head_kind::log_normal, head_kind::missed_key}) {
+  for (const head_kind kind :
+       {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
+        head_kind::log_normal, head_kind::missed_key}) {
     const double asked = kind == head_kind::sharp ? 0.1 : 0.4;
     CAPTURE(static_cast<int>(kind), asked);
-    const vattn::vattention functor(static_indices::sink_window(32, 64),
-                                    top_k::oracle(fraction(0.02)),
-                                    base_sampling::uniform(fraction(0.01)),
-                                    budget::joint(epsilon{asked}, delta{0.1}),
-                                    dynamic_sampling::uniform());
+    const vattn::vattention functor(
+        static_indices::sink_window(32, 64), top_k::oracle(fraction(0.02)),
+        base_sampling::uniform(fraction(0.01)), budget::joint(epsilon{asked}, delta{0.1}),
+        dynamic_sampling::uniform());
     const tally t = count(functor, make_head(kind, 4096, 64, 64, 1, 3), 300);
     const coverage_report report = check_coverage(t.trials, t.output, 0.1, 1e-4);
     INFO(report.message());

@@ -13,8 +13,9 @@ using namespace vattn;
 
 namespace {
 
-constexpr head_kind all_kinds[] = {head_kind::sharp,     head_kind::mixed,      head_kind::flat,
-                                   head_kind::power_law, head_kind::log_normal, head_kind::missed_key};
+constexpr head_kind all_kinds[] = {head_kind::sharp,      head_kind::mixed,
+                                   head_kind::flat,       head_kind::power_law,
+                                   head_kind::log_normal, head_kind::missed_key};
 constexpr double miss = 0.1;
 constexpr index_t trials = 200;
 
@@ -82,16 +83,16 @@ TEST_CASE("the default covers for each query of a group", "[statistical]") {
   }
 }
 
-TEST_CASE("the output certificate covers at delta .2 and .5 and with a small base", "[statistical]") {
+TEST_CASE("the output certificate covers at delta .2 and .5 and with a small base",
+          "[statistical]") {
   for (const head_kind kind : all_kinds)
     for (const double share : {0.2, 0.5}) {
       CAPTURE(static_cast<int>(kind), share);
       const synthetic_head head = make_head(kind, 4096, 64, 32, 1, 5);
-      const vattn::vattention functor(static_indices::sink_window(32, 64),
-                                      top_k::oracle(fraction(0.02)),
-                                      base_sampling::uniform(rows(20)),
-                                      budget::output(epsilon{0.2}, delta{share}),
-                                      dynamic_sampling::uniform());
+      const vattn::vattention functor(
+          static_indices::sink_window(32, 64), top_k::oracle(fraction(0.02)),
+          base_sampling::uniform(rows(20)), budget::output(epsilon{0.2}, delta{share}),
+          dynamic_sampling::uniform());
       const tally counts(functor, head.group(), head.view());
       CHECK(check_coverage(trials, counts.wrong[0], share, 1e-4).holds);
       CHECK(check_coverage(trials, counts.beyond_bound[0], share, 1e-4).holds);

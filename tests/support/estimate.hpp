@@ -53,8 +53,8 @@ struct estimate {
 
 /// For `design::fixed_size` the variances are n^2 (1/b - 1/n) S^2 with S^2 from two passes.
 template <class View>
-estimate estimate_of(const query_group& queries, const View& kv, int head, const chosen_rows& chosen,
-                     design scheme, index_t residual) {
+estimate estimate_of(const query_group& queries, const View& kv, int head,
+                     const chosen_rows& chosen, design scheme, index_t residual) {
   const Eigen::VectorXd l = logits(queries, kv, head);
   const float* sinks = queries.logits.sink_logits;
   estimate e;

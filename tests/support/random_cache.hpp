@@ -39,7 +39,8 @@ private:
   void fill(const synthetic_head::matrix& m, std::vector<T>& out) {
     out.assign(static_cast<std::size_t>(rows_ * stride_), T(std::nanf("")));
     for (index_t i = 0; i < rows_; ++i)
-      for (index_t j = 0; j < dim_; ++j) out[static_cast<std::size_t>(i * stride_ + j)] = T(m(i, j));
+      for (index_t j = 0; j < dim_; ++j)
+        out[static_cast<std::size_t>(i * stride_ + j)] = T(m(i, j));
   }
   element type_ = element::f32;
   index_t rows_ = 0, dim_ = 1, stride_ = 1;
@@ -73,9 +74,7 @@ public:
     values_ = stored_rows(values, plan.values, plan.gap);
   }
   kv_view view() const { return {keys_.view(), values_.view()}; }
-  query_group group() const {
-    return {queries.data(), plan.heads, plan.dim, options};
-  }
+  query_group group() const { return {queries.data(), plan.heads, plan.dim, options}; }
 
   cache_plan plan;
 
@@ -86,7 +85,10 @@ private:
 /// A cache whose logit of row i is exactly `l[i]` for every head: one-hot keys and queries, scale 1.
 inline random_cache cache_with_logits(const std::vector<float>& l, int heads = 1,
                                       std::uint64_t seed = 1) {
-  random_cache c({.rows = static_cast<index_t>(l.size()), .dim = 8, .value_dim = 16, .heads = heads,
+  random_cache c({.rows = static_cast<index_t>(l.size()),
+                  .dim = 8,
+                  .value_dim = 16,
+                  .heads = heads,
                   .seed = seed});
   c.queries.setZero();
   c.keys.setZero();

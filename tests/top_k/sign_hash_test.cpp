@@ -26,7 +26,8 @@ TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
     const Eigen::VectorXf key = c.head.keys.row(row).transpose() - centre;
     const double cosine = key.normalized().dot(c.head.queries.row(0).transpose().normalized());
     const double expected = 256.0 * (1.0 - 2.0 * std::acos(cosine) / 3.14159265358979);
-    const double off = static_cast<double>(c.ws.seen.scores(0)[static_cast<std::size_t>(row)]) - expected;
+    const double off =
+        static_cast<double>(c.ws.seen.scores(0)[static_cast<std::size_t>(row)]) - expected;
     worst = std::max(worst, std::fabs(off));
     square += off * off / 600.0;
   }
@@ -37,8 +38,9 @@ TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
 
 TEST_CASE("sign_hash refuses widths it cannot pack, and says which it can", "[top_k]") {
   for (const int bits : {0, 16, 33, 288, -64})
-    CHECK_THROWS_WITH(top_k::sign_hash(bits, rows(1)),
-                      "vattention: sign_hash: want 32, 64, ... 256 bits, got " + std::to_string(bits));
+    CHECK_THROWS_WITH(
+        top_k::sign_hash(bits, rows(1)),
+        "vattention: sign_hash: want 32, 64, ... 256 bits, got " + std::to_string(bits));
 }
 
 TEST_CASE("sign_hash: an index grown by rows equals one built at once", "[top_k]") {

@@ -79,9 +79,8 @@ private:
     static constexpr std::array<int, 8> four{6, 18, 31, 44, 58, 75, 96, 127};
     if (bits_ >= 6) return static_cast<std::uint8_t>(code & 15);
     const int half = 1 << (bits_ - 1);
-    const auto magnitude =
-        static_cast<std::size_t>(code >= half ? code - half : half - 1 - code) %
-        static_cast<std::size_t>(half);
+    const auto magnitude = static_cast<std::size_t>(code >= half ? code - half : half - 1 - code) %
+                           static_cast<std::size_t>(half);
     const int size = bits_ == 1 ? one[0] : bits_ == 2 ? two[magnitude] : four[magnitude];
     return static_cast<std::uint8_t>(128 + (code >= half ? size : -size));
   }

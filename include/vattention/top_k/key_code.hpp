@@ -5,9 +5,9 @@
 
 #include <limits>
 
+#include "vattention/core/concepts.hpp"
 #include "vattention/top_k/key_code_index.hpp"
 #include "vattention/top_k/selection.hpp"
-#include "vattention/core/concepts.hpp"
 
 namespace vattn::top_k {
 

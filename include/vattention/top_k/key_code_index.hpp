@@ -36,8 +36,8 @@ public:
   void append(const View& kv) {
     require(kv.key_dim() == dim(), "key_code_index::append", "keys of the index's dimension",
             kv.key_dim());
-    require(kv.rows() >= rows_, "key_code_index::append", "a view that has only grown (rows, indexed)",
-            kv.rows(), rows_);
+    require(kv.rows() >= rows_, "key_code_index::append",
+            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
     reserve(kv.rows());
     std::vector<float> x(static_cast<std::size_t>(dim()));
     std::vector<std::uint8_t> codes(x.size());
@@ -142,8 +142,8 @@ private:
     const int shift = plane == 0 ? 0 : book_.plane_bits(0);
     const int mask = (1 << bits) - 1;
     const index_t words = book_.words(plane, dim());
-    std::uint8_t* key = codes_[static_cast<std::size_t>(plane)].data() +
-                        row / 16 * 64 * words + row % 16 * 4;
+    std::uint8_t* key =
+        codes_[static_cast<std::size_t>(plane)].data() + row / 16 * 64 * words + row % 16 * 4;
     for (index_t word = 0, j = 0; word < words; ++word, key += 64)
       for (int field = 0; field < 8 / bits; ++field)
         for (int b = 0; b < 4 && j < dim(); ++b, ++j)

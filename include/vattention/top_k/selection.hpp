@@ -81,8 +81,8 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
 /// A threshold guessed from a sample leaves a few more than k candidates (lowered until there are
 /// enough), of which the best are taken. The result does not depend on the guess. `picks` and
 /// `candidates` have room for all scores.
-inline index_t pick_top(std::span<const float> scores, index_t k, std::pair<float, row_t>* candidates,
-                        row_t* picks) noexcept {
+inline index_t pick_top(std::span<const float> scores, index_t k,
+                        std::pair<float, row_t>* candidates, row_t* picks) noexcept {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   index_t forced = 0;
   index_t finite = 0;
@@ -94,12 +94,15 @@ inline index_t pick_top(std::span<const float> scores, index_t k, std::pair<floa
     for (index_t i = 0; i < passed; ++i) {
       const row_t row = picks[i];
       const float x = scores[row];
-      if (std::isfinite(x)) candidates[finite++] = {x, row};
-      else if (!(x < 0.0F)) picks[forced++] = row;
+      if (std::isfinite(x))
+        candidates[finite++] = {x, row};
+      else if (!(x < 0.0F))
+        picks[forced++] = row;
     }
     if (finite >= k || threshold == -infinity) break;
   }
-  return forced + detail::take_best({candidates, static_cast<std::size_t>(finite)}, k, picks + forced);
+  return forced +
+         detail::take_best({candidates, static_cast<std::size_t>(finite)}, k, picks + forced);
 }
 
 /// Adds to ws.exact each head's k best rows among those not in it yet. Fewer free rows than k: all.
@@ -107,8 +110,8 @@ template <cache_view View>
 void select_top(const decode<View>& call, index_t k, workspace& ws) noexcept {
   ws.seen.exclude(ws.exact.rows());
   for (int h = 0; h < call.heads(); ++h) {
-    const index_t count = pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)), k,
-                                   ws.candidates.data(), ws.picks.data());
+    const index_t count = pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)),
+                                   k, ws.candidates.data(), ws.picks.data());
     for (const row_t row : ws.picks.first(count)) ws.exact.add(row);
   }
 }

@@ -13,7 +13,8 @@ namespace vattn::top_k {
 /// Signs of `bits` random projections of each centred key, packed into 64-bit words.
 class sign_hash_index {
 public:
-  sign_hash_index(int bits, index_t key_dim) : centre_(key_dim), dim_(key_dim), words_((bits + 63) / 64) {
+  sign_hash_index(int bits, index_t key_dim)
+      : centre_(key_dim), dim_(key_dim), words_((bits + 63) / 64) {
     for (index_t done = 0; done < bits; done += key_dim)
       turns_.emplace_back(key_dim, 1 + static_cast<std::uint64_t>(done));
     bits_ = bits;
@@ -25,8 +26,8 @@ public:
   void append(const View& kv) {
     require(kv.key_dim() == dim_, "sign_hash_index::append", "keys of the index's dimension",
             kv.key_dim());
-    require(kv.rows() >= rows_, "sign_hash_index::append", "a view that has only grown (rows, indexed)",
-            kv.rows(), rows_);
+    require(kv.rows() >= rows_, "sign_hash_index::append",
+            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
     std::vector<float> x(static_cast<std::size_t>(2 * dim_));
     std::vector<row_t> odd = not_finite_;
     if (rows_ < frozen_centre::rows) odd.clear();
