@@ -18,7 +18,7 @@ namespace {
 
 struct settings {
   std::vector<std::filesystem::path> captures = vattn_examples::default_captures();
-  std::string csv, heads_csv;
+  std::string csv, heads_csv, part;
   std::vector<std::string> compositions = composition_names();
   std::vector<double> epsilons{0.02, 0.05, 0.1, 0.2, 0.3};
   std::vector<double> deltas{0.05, 0.1, 0.2};
@@ -42,6 +42,7 @@ void declare(CLI::App& app, settings& s) {
   app.add_option("--trials", s.trials, "seeds a row")->check(CLI::Range(1, 1'000'000));
   app.add_option("--positions", s.positions, "every m-th text position, the last one among them")
       ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--rows", s.part, "only rows whose name contains this, e.g. layer08.kv0.q0@");
   app.add_option("--threads", s.threads)->check(CLI::Range(1, 1024));
   app.add_option("--seed", s.seed, "first seed; row and KV head make the draws different anyway");
 }
@@ -153,7 +154,7 @@ void write(const settings& s, const row_set& rows, const experiment& all) {
 }
 
 void run(const settings& s) {
-  const row_set rows(s.captures, s.positions);
+  const row_set rows(s.captures, s.positions, s.part);
   for (const std::string& path : {s.csv, s.heads_csv})
     if (!path.empty()) open(path);  // a wrong path shows before the work, not after it
   experiment all = set_up(s, rows);

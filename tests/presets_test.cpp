@@ -54,7 +54,8 @@ TEST_CASE("the paper's preset draws once, without the finite-population correcti
   CHECK(b < 3.0 * again);
 }
 
-TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 32 rows", "[presets]") {
+TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 12 / epsilon rows",
+          "[presets]") {
   const synthetic_head sharp = make_head(head_kind::sharp, 8096, 64, 64, 1, 3);
   const auto functor = presets::uniform_output(epsilon{0.3}, delta{0.1});
   const certificate c = certificate_of(functor, sharp);
@@ -66,7 +67,12 @@ TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 32 rows
   CHECK(c.bound == bound_kind::rank_quantile);
   CHECK(c.basis == basis::measured_per_row);
   CHECK(certificate_of(functor, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled ==
-        32);
+        40);
+  const auto wide = presets::uniform_output(epsilon{0.6}, delta{0.1});
+  CHECK(certificate_of(wide, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled == 32);
+  const auto tight = presets::uniform_output(epsilon{0.03}, delta{0.1});
+  const certificate t = certificate_of(tight, sharp);
+  CHECK((t.looks > 1 || t.rows_sampled == 240));
 }
 
 TEST_CASE("the default holds on every kind of synthetic head", "[presets]") {

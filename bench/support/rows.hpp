@@ -32,9 +32,10 @@ struct bench_row {
 /// Captures in memory, and their rows.
 class row_set {
 public:
-  /// Every `stride`-th position, the last one among them.
-  /// @throws std::runtime_error for a file that is no capture, or without any file.
-  row_set(const std::vector<std::filesystem::path>& files, int stride) {
+  /// Every `stride`-th position, the last one among them, of those rows whose names contain `part`.
+  /// @throws std::runtime_error for a file that is no capture, without any file, and if no row is left.
+  row_set(const std::vector<std::filesystem::path>& files, int stride,
+          const std::string& part = "") {
     if (files.empty()) throw std::runtime_error("no file given, and none in examples/data");
     for (const auto& file : files) captures_.emplace_back(file);
     for (const capture& file : captures_)
@@ -42,8 +43,9 @@ public:
         heads_.push_back(&head);
         for (int h = 0; h < head.query_heads(); ++h)
           for (int p = (head.positions() - 1) % stride; p < head.positions(); p += stride)
-            rows_.push_back({&head, h, p});
+            if (head.row_name(h, p).find(part) != std::string::npos) rows_.push_back({&head, h, p});
       }
+    if (rows_.empty()) throw std::runtime_error("no row's name contains '" + part + "'");
   }
   const std::vector<const kv_head*>& heads() const noexcept { return heads_; }
   const std::vector<bench_row>& rows() const noexcept { return rows_; }

@@ -36,6 +36,7 @@
 #include "vattention/core/rng.hpp"
 #include "vattention/core/rotation.hpp"
 #include "vattention/core/simple_random_sample.hpp"
+#include "vattention/core/stream_reader.hpp"
 #include "vattention/core/workspace.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"

@@ -84,6 +84,25 @@ TEST_CASE("after six looks, or beyond 70 %, the output budget reads everything",
   CHECK(std::abs(below.sizes()[0] - 69990) <= 1);
 }
 
+TEST_CASE("what 70 % would not do even without inflation is read at once", "[budget]") {
+  const budget::output policy(epsilon{0.1}, delta{0.1});
+  for (const double inflation : {1.0, 1.5}) {
+    CAPTURE(inflation);
+    // Without inflation 80,000 rows are wanted, and 69,000.
+    for (const auto& [wanted, hopeless] : {std::pair{80000.0, true}, {69000.0, false}}) {
+      fake_outlook look = one_head(500, 1, wanted, 2.0);
+      look.judged(0).factor = 2.0 * inflation;
+      look.judged(0).inflation = inflation;
+      CHECK(policy.next(look) == (hopeless ? decision::read_all : decision::grow));
+      look.judged(0).enough = false;
+      CHECK(policy.next(look) == decision::grow);
+    }
+  }
+  fake_outlook capped = one_head(500, 1, 80000.0);
+  CHECK(budget::output(epsilon{0.1}, delta{0.1}, rows(900)).next(capped) == decision::grow);
+  CHECK(capped.sizes()[0] == 900);
+}
+
 TEST_CASE("with fewer than 16 uncertain rows the output budget doubles", "[budget]") {
   const budget::output policy(epsilon{0.1}, delta{0.1});
   for (const double epsilon : {0.0, 0.05, 5.0, infinity}) {
@@ -103,7 +122,9 @@ TEST_CASE("a head that is met asks for nothing; one that is not grows the group"
   CHECK(policy.next(look) == decision::stop);  // all met at the sixth look
   look.look_ = 1;
   look.judged(1) = bounded(0.1000001);
-  look.squares(1, contribution::output) = 1.0;
+  look.state(1).numerator()[0] = 5.0;
+  look.squares(1, contribution::output) =
+      one_head(1000, 1, 30000.0).squares(0, contribution::output);
   CHECK(policy.next(look) == decision::grow);
   CHECK(look.sizes()[0] == 1000);
   CHECK(look.sizes()[1] == 4000);
@@ -125,8 +146,7 @@ TEST_CASE("without a bound the output budget grows by 4", "[budget]") {
   fake_outlook zero = one_head(1000, 1, 2000.0);
   zero.judged(0) = {infinity, bound_kind::none, true, 2.0};
   zero.state(0).numerator()[0] = zero.state(0).numerator()[1] = 0.0;
-  CHECK(policy.next(zero) == decision::grow);
-  CHECK(zero.sizes()[0] == 4000);
+  CHECK(policy.next(zero) == decision::read_all);  // nothing is small relative to 0
 }
 
 TEST_CASE("a cap stops growth and shows in the status", "[budget]") {

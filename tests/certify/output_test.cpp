@@ -32,7 +32,7 @@ partial with_group_sums(const Eigen::MatrixXd& x) {
   const partial_view v = p.view();
   v.denominator() = 1.0;
   for (int g = 0; g < variance_groups; ++g) {
-    Eigen::Map<Eigen::VectorXd>(v.s_v(g), x.cols()) = x.row(g);
+    Eigen::Map<Eigen::VectorXf>(v.s_v(g), x.cols()) = x.row(g).cast<float>();
     v.a_vv(g) = x.row(g).squaredNorm();
   }
   return p;

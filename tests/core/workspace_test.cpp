@@ -67,7 +67,8 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.picks, rows);
   fill(ws.addresses, workspace::block);
   fill(ws.weights, 3 * 3 * workspace::block);
-  fill(ws.sums, 3 * 3 * value_dim);
+  fill(ws.sums, 3 * value_dim);
+  fill(ws.group_sums, variance_groups * 3 * 3 * value_dim);
   fill(ws.sample_logits, 3 * rows);
   fill(ws.squares, rows);
   fill(ws.query_codes, 3 * ((key_dim + 31) / 32 * 32));
@@ -76,10 +77,13 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.draws.constants, 8 * 3);
   for (index_t h = 0; h < 3; ++h) {
     CHECK(ws.head(h).value_dim() == value_dim);
-    ws.head(h).clear();
+    ws.head(h).clear_numbers();
     std::fill_n(ws.logits_of(h), rows, 0.0F);
   }
-  CHECK(ws.head(1).data().data() == ws.head(0).data().data() + partial_view::doubles(value_dim));
+  CHECK(ws.head(1).numbers().data() ==
+        ws.head(0).numbers().data() + partial_view::doubles(value_dim));
+  CHECK(ws.head(2).a_v(31) == ws.group_sums_of(31, 0, 2));
+  CHECK(ws.head(2).s_v(31) == ws.group_sums_of(31, 1, 2));
   CHECK(ws.logits_of(2) == ws.logits_of(0) + 2 * rows);
 }
 

@@ -5,13 +5,11 @@
 
 namespace vattn::test {
 
-TEST_CASE("the avx512 row keeps the contract of its float kernels", "[kernels]") {
+TEST_CASE("the avx512 row keeps the contract of its dot products", "[kernels]") {
   if (!kernels::supported(kernels::isa::avx512)) return;
   const kernels::table& row = kernels::get(kernels::isa::avx512);
-  check_row_kernels(row);
-  check_long_sum(row);
-  check_max_of(row);
-  check_exp_shifted(row);
+  check_dot_rows(row);
+  check_upcoming(row);
 }
 
 }  // namespace vattn::test

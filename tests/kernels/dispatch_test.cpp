@@ -19,7 +19,7 @@ TEST_CASE("every row has its own number and name and no hole", "[kernels]") {
     CHECK(row.name == std::string(name));
     CHECK(row.dot_rows != nullptr);
     CHECK(row.sum_rows != nullptr);
-    CHECK(row.square_norms != nullptr);
+    CHECK(row.random_blocks != nullptr);
     CHECK(row.max_of != nullptr);
     CHECK(row.exp_shifted != nullptr);
     CHECK(row.scan_codes != nullptr);

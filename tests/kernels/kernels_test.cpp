@@ -17,9 +17,9 @@ TEST_CASE("rows may repeat and weights may be zero", "[kernels]") {
     if (!kernels::supported(id)) continue;
     const kernels::table& row = kernels::get(id);
     float dots[5], sum[3] = {1, 1, 1};
-    row.dot_rows(element::f32, rows, 5, 3, x, 3, 1, dots, 5);
+    row.dot_rows(element::f32, rows, 5, 0, 3, x, 3, 1, dots, 5);
     for (const float dot : dots) CHECK(dot == 21);
-    row.sum_rows(element::f32, rows, 5, 3, weights, 5, 1, sum, 3);
+    row.sum_rows(element::f32, rows, 5, 0, 3, weights, 5, 1, sum, 3, nullptr);
     CHECK(sum[0] == 5);
     CHECK(sum[1] == -7);
     CHECK(sum[2] == 17);
@@ -36,9 +36,9 @@ TEST_CASE("a NaN in a row reaches its own products and no other", "[kernels]") {
   for (const kernels::isa id : {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
     if (!kernels::supported(id)) continue;
     float dots[20], norms[20], sum[40] = {};
-    kernels::get(id).dot_rows(element::f32, rows.data(), 20, 40, x.data(), 40, 1, dots, 20);
-    kernels::get(id).square_norms(element::f32, rows.data(), 20, 40, norms);
-    kernels::get(id).sum_rows(element::f32, rows.data(), 20, 40, x.data(), 20, 1, sum, 40);
+    kernels::get(id).dot_rows(element::f32, rows.data(), 20, 0, 40, x.data(), 40, 1, dots, 20);
+    kernels::get(id).sum_rows(element::f32, rows.data(), 20, 0, 40, x.data(), 20, 1, sum, 40,
+                              norms);
     for (int i = 0; i < 20; ++i) {
       CHECK((i == 7 ? std::isnan(dots[i]) : dots[i] == 40));
       CHECK((i == 7 ? std::isnan(norms[i]) : norms[i] == 40));

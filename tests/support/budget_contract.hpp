@@ -49,7 +49,7 @@ public:
   void set(double error) {
     for (int h = 0; h < heads(); ++h) {
       const partial_view s = state(h);
-      s.clear();
+      s.clear_numbers();
       s.max_logit() = 1.0;
       s.denominator() = 2.0;
       s.numerator()[0] = 2.0;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "vattention/core/rng.hpp"
 #include "vattention/kernels/convert.hpp"
 #include "vattention/kernels/kernels.hpp"
 
@@ -102,7 +103,7 @@ inline void check_dot_shape(const kernels::table& row, const shape& s) {
   const index_t x_stride = s.dim + 3, out_stride = s.count + 2;
   const std::vector<float> x = random_floats(s.heads * x_stride, 2);
   std::vector<float> out(static_cast<std::size_t>(s.heads * out_stride), untouched);
-  row.dot_rows(s.type, data.rows.data(), s.count, s.dim, x.data(), x_stride, s.heads, out.data(),
+  row.dot_rows(s.type, data.rows.data(), s.count, 0, s.dim, x.data(), x_stride, s.heads, out.data(),
                out_stride);
   double worst = 0;
   bool clean = true;
@@ -127,15 +128,35 @@ inline void check_dot_shape(const kernels::table& row, const shape& s) {
   CHECK(clean);
 }
 
+inline void check_norms(const shape& s, const random_rows& data, const std::vector<float>& norms) {
+  double worst = 0;
+  for (index_t i = 0; i < s.count; ++i) {
+    double norm = 0;
+    for (index_t j = 0; j < s.dim; ++j) {
+      const double v = data.value[static_cast<std::size_t>(i * s.dim + j)];
+      norm += v * v;
+    }
+    const double off = std::abs(static_cast<double>(norms[static_cast<std::size_t>(i)]) - norm);
+    worst = std::max(worst, off - static_cast<double>(s.dim + 2) * round_off * norm);
+  }
+  CHECK(worst <= 0);
+  CHECK(norms.back() == untouched);
+}
+
 inline void check_sum_shape(const kernels::table& row, const shape& s) {
   CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.heads, s.misalignment);
   const random_rows data(s.type, s.count, s.dim, s.misalignment, 3);
   const index_t w_stride = s.count + 3, out_stride = s.dim + 2;
   const std::vector<float> w = random_floats(s.heads * w_stride, 4);
   const std::vector<float> before = random_floats(s.heads * out_stride, 5);
-  std::vector<float> out = before;
-  row.sum_rows(s.type, data.rows.data(), s.count, s.dim, w.data(), w_stride, s.heads, out.data(),
-               out_stride);
+  std::vector<float> out = before, without = before;
+  std::vector<float> norms(static_cast<std::size_t>(s.count + 1), untouched);
+  row.sum_rows(s.type, data.rows.data(), s.count, 0, s.dim, w.data(), w_stride, s.heads, out.data(),
+               out_stride, norms.data());
+  row.sum_rows(s.type, data.rows.data(), s.count, 0, s.dim, w.data(), w_stride, s.heads,
+               without.data(), out_stride, nullptr);
+  CHECK(out == without);
+  check_norms(s, data, norms);
   double worst = 0;
   bool clean = true;
   for (index_t h = 0; h < s.heads; ++h) {
@@ -159,48 +180,51 @@ inline void check_sum_shape(const kernels::table& row, const shape& s) {
   CHECK(clean);
 }
 
-inline void check_norm_shape(const kernels::table& row, const shape& s) {
-  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.misalignment);
-  const random_rows data(s.type, s.count, s.dim, s.misalignment, 6);
-  std::vector<float> out(static_cast<std::size_t>(s.count + 1), untouched);
-  row.square_norms(s.type, data.rows.data(), s.count, s.dim, out.data());
-  double worst = 0;
-  for (index_t i = 0; i < s.count; ++i) {
-    double norm = 0;
-    for (index_t j = 0; j < s.dim; ++j) {
-      const double v = data.value[static_cast<std::size_t>(i * s.dim + j)];
-      norm += v * v;
-    }
-    const double got = static_cast<double>(out[static_cast<std::size_t>(i)]);
-    worst =
-        std::max(worst, std::abs(got - norm) / (static_cast<double>(s.dim + 2) * round_off * norm));
-  }
-  CHECK(worst <= 1);
-  CHECK(out.back() == untouched);
-}
-
-/// `dot_rows`, `sum_rows` and `square_norms` over all shapes, and over a few large ones.
-inline void check_row_kernels(const kernels::table& row) {
+/// All shapes, and a few large ones.
+template <class Check>
+void for_shapes(Check check) {
   for (const element type : all_elements) {
     for (const index_t misalignment : {index_t{0}, index_t{1}, index_t{2}, index_t{20}}) {
       for (const index_t length : all_lengths) {
         for (const int heads : all_heads) {
           for (const index_t other : {index_t{5}, index_t{64}, index_t{130}}) {
-            check_dot_shape(row, {type, length, other, heads, misalignment});
-            check_sum_shape(row, {type, length, other, heads, misalignment});
-            if (length == 0) continue;
-            check_dot_shape(row, {type, other, length, heads, misalignment});
-            check_sum_shape(row, {type, other, length, heads, misalignment});
+            check(shape{type, length, other, heads, misalignment});
+            if (length > 0) check(shape{type, other, length, heads, misalignment});
           }
         }
-        if (length > 0) check_norm_shape(row, {type, 37, length, 1, misalignment});
       }
     }
-    for (const shape s : {shape{type, 35, 4096, 3, 0}, shape{type, 21, 1500, 8, 2},
-                          shape{type, 40, 80, 300, 0}, shape{type, 20, 33, 601, 2}}) {
-      check_dot_shape(row, s);
-      check_sum_shape(row, s);
-      check_norm_shape(row, s);
+    for (const shape& s : {shape{type, 35, 4096, 3, 0}, shape{type, 21, 1500, 8, 2},
+                           shape{type, 40, 80, 300, 0}, shape{type, 20, 33, 601, 2}})
+      check(s);
+  }
+}
+inline void check_dot_rows(const kernels::table& row) {
+  for_shapes([&](const shape& s) { check_dot_shape(row, s); });
+}
+inline void check_sum_rows(const kernels::table& row) {
+  for_shapes([&](const shape& s) { check_sum_shape(row, s); });
+}
+
+/// Addresses of rows to come are prefetched at most, whatever their number.
+inline void check_upcoming(const kernels::table& row) {
+  const random_rows data(element::bf16, 300, 96, 2, 1);
+  const std::vector<float> x = random_floats(4 * 96, 2), w = random_floats(4 * 40, 3);
+  for (const index_t upcoming : {index_t{0}, index_t{1}, index_t{31}, index_t{64}, index_t{260}}) {
+    for (const index_t count : {index_t{1}, index_t{16}, index_t{40}}) {
+      CAPTURE(row.name, upcoming, count);
+      std::vector<float> dots[2], sums[2];
+      for (const int told : {0, 1}) {
+        dots[told].assign(static_cast<std::size_t>(4 * count), 0.0F);
+        sums[told].assign(4 * 96, 0.0F);
+        const index_t next = told == 1 ? upcoming : 0;
+        row.dot_rows(element::bf16, data.rows.data(), count, next, 96, x.data(), 96, 4,
+                     dots[told].data(), count);
+        row.sum_rows(element::bf16, data.rows.data(), count, next, 96, w.data(), 40, 4,
+                     sums[told].data(), 96, nullptr);
+      }
+      CHECK(dots[0] == dots[1]);
+      CHECK(sums[0] == sums[1]);
     }
   }
 }
@@ -424,6 +448,24 @@ inline void check_not_below(const kernels::table& row) {
     }
 }
 
+/// The stream's own numbers, at any place and length, and none beyond.
+inline void check_random_blocks(const kernels::table& row) {
+  const random_stream stream({.seed = 3, .sequence = 1ULL << 40U, .head = 2, .step = 77}, 5);
+  for (const std::uint64_t first : {0ULL, 3ULL, 0xFFFFFFFCULL, 0x123456789ABCDULL}) {
+    for (index_t count = 0; count <= 35; ++count) {
+      CAPTURE(row.name, first, count);
+      std::vector<std::uint64_t> out(static_cast<std::size_t>(2 * count + 1), 42);
+      row.random_blocks(stream.state().data(), first, count, out.data());
+      bool same = true;
+      for (index_t i = 0; i < 2 * count; ++i)
+        same = same && out[static_cast<std::size_t>(i)] ==
+                           stream.u64(2 * first + static_cast<std::uint64_t>(i));
+      CHECK(same);
+      CHECK(out.back() == 42);
+    }
+  }
+}
+
 inline void check_match_signs(const kernels::table& row) {
   std::mt19937_64 engine(10);
   for (int words = 1; words <= 9; ++words) {
@@ -451,8 +493,10 @@ inline void check_match_signs(const kernels::table& row) {
   }
 }
 
-/// The whole contract of one row of the table but for `check_row_kernels`, which takes longest.
+/// The whole contract of one row of the table but for `check_dot_rows` and `check_sum_rows`, which take
+/// longest.
 inline void check_quick(const kernels::table& row) {
+  check_upcoming(row);
   check_long_sum(row);
   check_max_of(row);
   check_exp_shifted(row);
@@ -460,11 +504,13 @@ inline void check_quick(const kernels::table& row) {
   check_match_signs(row);
   check_scale_sums(row);
   check_not_below(row);
+  check_random_blocks(row);
 }
 
 /// The whole contract of one row of the table.
 inline void check_table(const kernels::table& row) {
-  check_row_kernels(row);
+  check_dot_rows(row);
+  check_sum_rows(row);
   check_quick(row);
 }
 

@@ -35,50 +35,59 @@ inline int variance_group(index_t global_row) noexcept {
   return static_cast<int>(x >> 59U);
 }
 
-/// A partial result as a flat array of doubles, so that it can be sent as it is. Not owning.
+/// A partial result: numbers in double, the groups' vectors in float. Not owning.
 class partial_view {
 public:
-  /// Doubles that a head with values of `value_dim` elements needs.
+  /// Doubles that a head needs whose values have `value_dim` elements, its groups' vectors aside.
   static constexpr index_t doubles(index_t value_dim) noexcept {
-    return scalars + value_dim + variance_groups * (3 + 2 * value_dim);
+    return scalars + value_dim + 3 * variance_groups;
   }
-  partial_view(double* data, index_t value_dim) noexcept : data_(data), value_dim_(value_dim) {}
+  /// Of group i, sum a v lies at `vectors + i * group_stride`, and sum s v `s_offset` floats behind.
+  partial_view(double* numbers, float* vectors, index_t group_stride, index_t s_offset,
+               index_t value_dim) noexcept
+      : numbers_(numbers),
+        vectors_(vectors),
+        group_stride_(group_stride),
+        s_offset_(s_offset),
+        value_dim_(value_dim) {}
 
   index_t value_dim() const noexcept { return value_dim_; }
-  std::span<double> data() const noexcept {
-    return {data_, static_cast<std::size_t>(doubles(value_dim_))};
+  std::span<double> numbers() const noexcept {
+    return {numbers_, static_cast<std::size_t>(doubles(value_dim_))};
   }
 
-  double& max_logit() const noexcept { return data_[0]; }
-  double& denominator() const noexcept { return data_[1]; }
+  double& max_logit() const noexcept { return numbers_[0]; }
+  double& denominator() const noexcept { return numbers_[1]; }
   /// Estimated variance of the denominator, and trace of the numerator's covariance.
-  double& denominator_variance() const noexcept { return data_[2]; }
-  double& numerator_variance() const noexcept { return data_[3]; }
+  double& denominator_variance() const noexcept { return numbers_[2]; }
+  double& numerator_variance() const noexcept { return numbers_[3]; }
   /// Sampled rows with probability below 1 that the head may see.
-  double& uncertain() const noexcept { return data_[4]; }
-  double& rows_total() const noexcept { return data_[5]; }
-  double& rows_exact() const noexcept { return data_[6]; }
-  double& rows_sampled() const noexcept { return data_[7]; }
-  double& bytes_touched() const noexcept { return data_[8]; }
-  double& looks() const noexcept { return data_[9]; }
+  double& uncertain() const noexcept { return numbers_[4]; }
+  double& rows_total() const noexcept { return numbers_[5]; }
+  double& rows_exact() const noexcept { return numbers_[6]; }
+  double& rows_sampled() const noexcept { return numbers_[7]; }
+  double& bytes_touched() const noexcept { return numbers_[8]; }
+  double& looks() const noexcept { return numbers_[9]; }
 
   /// Numerator `[d_v]`.
-  double* numerator() const noexcept { return data_ + scalars; }
-  double& a(int group) const noexcept { return group_data(group)[0]; }
-  double& a_vv(int group) const noexcept { return group_data(group)[1]; }
-  double& s(int group) const noexcept { return group_data(group)[2]; }
-  double* a_v(int group) const noexcept { return group_data(group) + 3; }
-  double* s_v(int group) const noexcept { return group_data(group) + 3 + value_dim_; }
+  double* numerator() const noexcept { return numbers_ + scalars; }
+  double& a(int group) const noexcept { return group_numbers(group)[0]; }
+  double& a_vv(int group) const noexcept { return group_numbers(group)[1]; }
+  double& s(int group) const noexcept { return group_numbers(group)[2]; }
+  float* a_v(int group) const noexcept { return vectors_ + group * group_stride_; }
+  float* s_v(int group) const noexcept { return a_v(group) + s_offset_; }
 
   void clear() const noexcept {
-    std::fill_n(data_, doubles(value_dim_), 0.0);
-    max_logit() = -std::numeric_limits<double>::infinity();
+    clear_numbers();
+    for (int g = 0; g < variance_groups; ++g) {
+      std::fill_n(a_v(g), value_dim_, 0.0F);
+      std::fill_n(s_v(g), value_dim_, 0.0F);
+    }
   }
-  /// Clears all but the groups' vectors, for one who sets those himself.
-  void clear_sums() const noexcept {
-    std::fill_n(data_, scalars + value_dim_, 0.0);
+  /// Clears the numbers, for one who sets the groups' vectors himself.
+  void clear_numbers() const noexcept {
+    std::fill_n(numbers_, doubles(value_dim_), 0.0);
     max_logit() = -std::numeric_limits<double>::infinity();
-    for (int g = 0; g < variance_groups; ++g) std::fill_n(group_data(g), 3, 0.0);
   }
 
   /// Expresses everything relative to a larger maximum; `to` is at least max_logit().
@@ -94,8 +103,8 @@ public:
       a(g) *= f * f;
       a_vv(g) *= f * f;
       s(g) *= f;
-      for (index_t j = 0; j < value_dim_; ++j) a_v(g)[j] *= f * f;
-      for (index_t j = 0; j < value_dim_; ++j) s_v(g)[j] *= f;
+      for (index_t j = 0; j < value_dim_; ++j) a_v(g)[j] *= static_cast<float>(f * f);
+      for (index_t j = 0; j < value_dim_; ++j) s_v(g)[j] *= static_cast<float>(f);
     }
     max_logit() = to;
   }
@@ -108,32 +117,50 @@ public:
     const double most_looks = std::max(looks(), other.looks());
     rescale(common);
     other.rescale(common);
-    for (index_t i = 1; i < doubles(value_dim_); ++i) data_[i] += other.data_[i];
+    for (index_t i = 1; i < doubles(value_dim_); ++i) numbers_[i] += other.numbers_[i];
+    for (int g = 0; g < variance_groups; ++g) {
+      for (index_t j = 0; j < value_dim_; ++j) a_v(g)[j] += other.a_v(g)[j];
+      for (index_t j = 0; j < value_dim_; ++j) s_v(g)[j] += other.s_v(g)[j];
+    }
     looks() = most_looks;
   }
 
 private:
   static constexpr index_t scalars = 16;
-  double* group_data(int group) const noexcept {
-    return data_ + scalars + value_dim_ + group * (3 + 2 * value_dim_);
+  double* group_numbers(int group) const noexcept {
+    return numbers_ + scalars + value_dim_ + std::ptrdiff_t{3} * group;
   }
-  double* data_;
-  index_t value_dim_;
+  double* numbers_;
+  float* vectors_;
+  index_t group_stride_, s_offset_, value_dim_;
 };
 
-/// An owning partial result.
+/// An owning partial result: two flat arrays, which can be sent as they are.
 class partial {
 public:
   explicit partial(index_t value_dim)
-      : data_(static_cast<std::size_t>(partial_view::doubles(value_dim))), value_dim_(value_dim) {
+      : numbers_(static_cast<std::size_t>(partial_view::doubles(value_dim))),
+        vectors_(static_cast<std::size_t>(2 * variance_groups * value_dim)),
+        value_dim_(value_dim) {
     view().clear();
   }
-  explicit partial(const partial_view& from)
-      : data_(from.data().begin(), from.data().end()), value_dim_(from.value_dim()) {}
-  partial_view view() noexcept { return {data_.data(), value_dim_}; }
+  explicit partial(const partial_view& from) : partial(from.value_dim()) {
+    std::copy(from.numbers().begin(), from.numbers().end(), numbers_.begin());
+    for (int g = 0; g < variance_groups; ++g) {
+      std::copy_n(from.a_v(g), value_dim_, view().a_v(g));
+      std::copy_n(from.s_v(g), value_dim_, view().s_v(g));
+    }
+  }
+  partial_view view() noexcept {
+    return {numbers_.data(), vectors_.data(), 2 * value_dim_, value_dim_, value_dim_};
+  }
+  /// `16 + d_v + 96` doubles and `[32 x 2 x d_v]` floats.
+  std::span<double> numbers() noexcept { return numbers_; }
+  std::span<float> vectors() noexcept { return vectors_; }
 
 private:
-  std::vector<double> data_;
+  std::vector<double> numbers_;
+  std::vector<float> vectors_;
   index_t value_dim_;
 };
 

@@ -68,7 +68,7 @@ private:
     const int g = call_.heads();
     float* w = ws_.weights.data();
     for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(rows[i]);
-    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, kv.key_dim(),
+    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, 0, kv.key_dim(),
                            call_.queries.data, call_.queries.stride, g, w, workspace::block);
     for (int h = 0; h < g; ++h) {
       float* logits = w + h * workspace::block;
@@ -77,8 +77,8 @@ private:
     }
     for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.value_row(rows[i]);
     std::fill_n(ws_.sums.data(), g * kv.value_dim(), 0.0F);
-    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, kv.value_dim(), w,
-                           workspace::block, g, ws_.sums.data(), kv.value_dim());
+    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, 0, kv.value_dim(), w,
+                           workspace::block, g, ws_.sums.data(), kv.value_dim(), nullptr);
     for (index_t j = 0; j < g * kv.value_dim(); ++j)
       ws_.softmax_numerator[j] += static_cast<double>(ws_.sums[j]);
   }

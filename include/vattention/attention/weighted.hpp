@@ -28,14 +28,14 @@ public:
     const index_t first = ws_.drawn.fresh();
     const index_t last = ws_.drawn.size();
     for (index_t at = first; at < last; at += workspace::block)
-      read_block(at, std::min(workspace::block, last - at));
+      read_block(at, std::min(workspace::block, last - at), last);
   }
 
   /// Forms every head's partial result from the exact rows and the whole draw.
   void estimate(design scheme, index_t residual) noexcept {
     equal_ = scheme == design::fixed_size;
     deal();
-    prefetch_values(0, begin_[1]);
+    prefetch_values();
     for (int h = 0; h < call_.heads(); ++h) start(h);
     for (int group = 0; group < variance_groups; ++group) add_group(group);
     for (int h = 0; h < call_.heads(); ++h) finish(h, scheme, residual);
@@ -56,10 +56,11 @@ private:
   index_t value_dim() const noexcept { return call_.kv.value_dim(); }
   row_t row(index_t at) const noexcept { return ws_.drawn.rows()[static_cast<std::size_t>(at)]; }
 
-  void read_block(index_t at, index_t count) noexcept {
+  void read_block(index_t at, index_t count, index_t last) noexcept {
     const View& kv = call_.kv;
-    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(row(at + i));
-    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, kv.key_dim(),
+    const index_t known = std::min(count + workspace::upcoming, last - at);
+    for (index_t i = 0; i < known; ++i) ws_.addresses[i] = kv.key_row(row(at + i));
+    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, known - count, kv.key_dim(),
                            call_.queries.data, call_.queries.stride, heads(), ws_.logits_of(0) + at,
                            ws_.logits_of(1) - ws_.logits_of(0));
     for (int h = 0; h < heads(); ++h)
@@ -83,52 +84,67 @@ private:
 
   void start(int h) noexcept {
     const partial_view state = ws_.head(h);
-    state.clear_sums();
+    state.clear_numbers();
     state.max_logit() =
         std::max(exact_.max(h),
                  static_cast<double>(call_.kernels.max_of(ws_.logits_of(h), ws_.drawn.size())));
   }
 
+  /// Weight rows a head has: a and s, and t where s is not in proportion to it.
+  int parts() const noexcept { return equal_ ? 2 : 3; }
+  float* weights_of(int part, int h) const noexcept {
+    return ws_.weights.data() + (part * heads() + h) * workspace::block;
+  }
+
   void add_group(int group) noexcept {
     const index_t first = begin_[static_cast<std::size_t>(group)];
     const index_t last = begin_[static_cast<std::size_t>(group) + 1];
-    const int parts = equal_ ? 2 : 3;
-    std::fill_n(ws_.sums.data(), parts * heads() * value_dim(), 0.0F);
+    std::fill_n(ws_.group_sums_of(group, 0, 0), parts() * heads() * value_dim(), 0.0F);
     for (index_t at = first; at < last; at += workspace::block)
-      add_block(group, at, std::min(workspace::block, last - at), parts);
+      add_block(group, at, std::min(workspace::block, last - at));
+    const auto root = static_cast<float>(std::sqrt(complement(row_threshold(0))));
     for (int h = 0; h < heads(); ++h) {
-      const partial_view state = ws_.head(h);
-      const float* t_v = ws_.sums.data() + h * value_dim();
-      const float* a_v = t_v + heads() * value_dim();
-      const float* s_v = a_v + heads() * value_dim();
-      const double root = std::sqrt(complement(row_threshold(0)));
-      for (index_t j = 0; j < value_dim(); ++j) {
-        state.numerator()[j] += static_cast<double>(t_v[j]);
-        state.a_v(group)[j] = static_cast<double>(a_v[j]);
-        state.s_v(group)[j] =
-            equal_ ? root * static_cast<double>(t_v[j]) : static_cast<double>(s_v[j]);
-      }
+      double* numerator = ws_.head(h).numerator();
+      const float* t_v = ws_.group_sums_of(group, parts() - 1, h);
+      for (index_t j = 0; j < value_dim(); ++j) numerator[j] += static_cast<double>(t_v[j]);
+      if (!equal_) continue;
+      float* s_v = ws_.group_sums_of(group, 1, h);
+      for (index_t j = 0; j < value_dim(); ++j) s_v[j] *= root;
     }
   }
 
-  void add_block(int group, index_t at, index_t count, int parts) noexcept {
+  /// A block of one group: its values, while those of the next rows are on their way.
+  void add_block(int group, index_t at, index_t count) noexcept {
     const std::uint32_t* positions = ws_.by_group.data() + at;
     const View& kv = call_.kv;
-    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.value_row(row(positions[i]));
-    chances_of(positions, count);
+    const index_t known = std::min(count + workspace::upcoming, ws_.drawn.size() - at);
+    for (index_t i = 0; i < known; ++i) ws_.addresses[i] = kv.value_row(row(positions[i]));
+    if (!equal_) chances_of(positions, count);
     for (int h = 0; h < heads(); ++h) {
-      prefetch_values(at + count + count * h / heads(), at + count + count * (h + 1) / heads());
       weigh(h, positions, count);
-      add_scalars(h, group, count);
+      prefetch_share(h, known);
     }
-    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, value_dim(),
-                           ws_.weights.data(), workspace::block, parts * heads(), ws_.sums.data(),
-                           value_dim());
+    float* norms = chances_.ones_and_norms.data() + workspace::block;
+    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, known - count, value_dim(),
+                           ws_.weights.data(), workspace::block, parts() * heads(),
+                           ws_.group_sums_of(group, 0, 0), value_dim(), norms);
+    if (!equal_)
+      for (index_t i = 0; i < count; ++i) ws_.sample_norms[positions[i]] = norms[i];
+    add_scalars(group, count);
   }
 
-  /// Asks for the values at the places [first, last) in the order of the groups: they are read next.
-  void prefetch_values(index_t first, index_t last) const noexcept {
-    for (index_t at = first; at < std::min(last, ws_.drawn.size()); ++at)
+  /// Keeps the memory busy while weights are formed: a share of the rows that are neither on their way
+  /// nor read at once.
+  void prefetch_share(int h, index_t known) const noexcept {
+    constexpr index_t half = workspace::upcoming / 2;
+    const index_t last = std::min(known, half + half * (h + 1) / heads());
+    for (index_t i = half + half * h / heads(); i < last; ++i)
+      kernels::prefetch_lines(ws_.addresses[i], value_bytes(call_.kv), true);
+  }
+
+  /// Asks for the first values in the order of the groups: they are read next.
+  void prefetch_values() const noexcept {
+    for (index_t at = 0; at < std::min(workspace::upcoming, ws_.drawn.size()); ++at)
       kernels::prefetch_lines(call_.kv.value_row(row(ws_.by_group[at])), value_bytes(call_.kv),
                               false);
   }
@@ -141,13 +157,8 @@ private:
     return static_cast<double>(certain - threshold) * 0x1p-32;
   }
 
-  /// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block, and their squared value norms.
+  /// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block.
   void chances_of(const std::uint32_t* positions, index_t count) noexcept {
-    float* norms = chances_.ones_and_norms.data() + workspace::block;
-    call_.kernels.square_norms(call_.kv.value_type(), ws_.addresses.data(), count, value_dim(),
-                               norms);
-    for (index_t i = 0; i < count; ++i) ws_.sample_norms[positions[i]] = norms[i];
-    if (equal_) return;
     for (index_t i = 0; i < count; ++i) {
       const threshold_t threshold = row_threshold(positions[i]);
       const double q = complement(threshold);
@@ -160,40 +171,48 @@ private:
   /// Weights of one head for a block: t = w / p, a = t^2 (1 - p) and, unless all p are equal,
   /// s = t sqrt(1 - p).
   void weigh(int h, const std::uint32_t* positions, index_t count) noexcept {
-    float* t = ws_.weights.data() + h * workspace::block;
-    float* a = t + heads() * workspace::block;
-    float* s = a + heads() * workspace::block;
+    float* a = weights_of(0, h);
+    float* s = weights_of(1, h);
+    float* t = weights_of(parts() - 1, h);
     const float* logits = ws_.logits_of(h);
     for (index_t i = 0; i < count; ++i) t[i] = logits[positions[i]];
     exponentiate(ws_.head(h).max_logit(), t, count);
     if (equal_) {
       const auto inverse = static_cast<float>(1.0 / probability(row_threshold(0)));
       const auto q = static_cast<float>(complement(row_threshold(0)));
-      for (index_t i = 0; i < count; ++i) t[i] *= inverse;
-      for (index_t i = 0; i < count; ++i) a[i] = t[i] * t[i] * q;
+      for (index_t i = 0; i < count; ++i) {
+        const float weight = t[i] * inverse;
+        t[i] = weight;
+        a[i] = weight * weight * q;
+      }
       return;
     }
-    for (index_t i = 0; i < count; ++i) t[i] *= chances_.inverse[i];
-    for (index_t i = 0; i < count; ++i) a[i] = t[i] * t[i] * chances_.complement[i];
-    for (index_t i = 0; i < count; ++i) s[i] = t[i] * chances_.root[i];
+    for (index_t i = 0; i < count; ++i) {
+      const float weight = t[i] * chances_.inverse[i];
+      t[i] = weight;
+      a[i] = weight * weight * chances_.complement[i];
+      s[i] = weight * chances_.root[i];
+    }
   }
 
-  /// Sums of t, a, a |v|^2 and s of a block.
-  void add_scalars(int h, int group, index_t count) noexcept {
-    const partial_view state = ws_.head(h);
-    const float* t = ws_.weights.data() + h * workspace::block;
-    const float* a = t + heads() * workspace::block;
-    const float* s = a + heads() * workspace::block;
-    const void* rows[3] = {t, a, s};
-    float sums[6];
-    call_.kernels.dot_rows(element::f32, rows, equal_ ? 2 : 3, count,
-                           chances_.ones_and_norms.data(), workspace::block, 2, sums, 3);
-    state.denominator() += static_cast<double>(sums[0]);
-    state.a(group) += static_cast<double>(sums[1]);
-    state.a_vv(group) += static_cast<double>(sums[4]);
-    state.s(group) += equal_
-                          ? std::sqrt(complement(row_threshold(0))) * static_cast<double>(sums[0])
-                          : static_cast<double>(sums[2]);
+  /// Sums of t, a, a |v|^2 and s of a block, for all heads.
+  void add_scalars(int group, index_t count) noexcept {
+    const int rows = parts() * heads();
+    const void* weights[3 * most_heads];
+    for (int i = 0; i < rows; ++i) weights[i] = ws_.weights.data() + i * workspace::block;
+    call_.kernels.dot_rows(element::f32, weights, rows, 0, count, chances_.ones_and_norms.data(),
+                           workspace::block, 2, scalars_.data(), rows);
+    const auto sum = [&](int part, int h) {
+      return static_cast<double>(scalars_[static_cast<std::size_t>(part * heads() + h)]);
+    };
+    const double root = std::sqrt(complement(row_threshold(0)));
+    for (int h = 0; h < heads(); ++h) {
+      const partial_view state = ws_.head(h);
+      state.denominator() += sum(parts() - 1, h);
+      state.a(group) += sum(0, h);
+      state.a_vv(group) += sum(parts(), h);
+      state.s(group) += (equal_ ? root : 1.0) * sum(1, h);
+    }
   }
 
   void exponentiate(double max_logit, float* logits, index_t count) const noexcept {
@@ -276,10 +295,12 @@ private:
       norm += static_cast<double>(output[j]) * static_cast<double>(output[j]);
     }
     for (index_t i = 0; i < count; ++i) ws_.addresses[i] = call_.kv.value_row(row(at + i));
-    call_.kernels.dot_rows(call_.kv.value_type(), ws_.addresses.data(), count, value_dim(), output,
-                           value_dim(), 1, along, workspace::block);
+    call_.kernels.dot_rows(call_.kv.value_type(), ws_.addresses.data(), count, 0, value_dim(),
+                           output, value_dim(), 1, along, workspace::block);
     return norm;
   }
+
+  static constexpr int most_heads = 64;
 
   /// 1 / p, 1 - p and sqrt(1 - p) of a block's rows, and their squared value norms behind a row of ones.
   struct block_chances {
@@ -295,6 +316,7 @@ private:
   std::array<index_t, variance_groups + 1> begin_{};
   bool equal_ = true;
   block_chances chances_;
+  std::array<float, 6 * most_heads> scalars_;
 };
 
 }  // namespace vattn

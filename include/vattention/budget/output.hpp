@@ -13,7 +13,8 @@ namespace vattn::budget {
 /// Grows the sample until `bound_output` is at most epsilon for every head, judging anew after each
 /// growth. The next size solves factor V(size) <= (epsilon / (1 + epsilon) ||N^||)^2, within 1.15 (1.5
 /// from the second look on) and 4 times the present one; fewer than 16 uncertain rows always double it.
-/// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read.
+/// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read; at once, if
+/// 70 % would not do even without inflation.
 ///
 /// A cap on the sampled rows stops growth; the certificate then says `capped` and what was reached.
 /// Looking repeatedly at one sample is paid for by the inflation, which is measured, not proved.
@@ -42,10 +43,9 @@ public:
     for (int h = 0; h < look.heads(); ++h) {
       index_t& size = look.sizes()[static_cast<std::size_t>(h)] = look.drawn(h);
       if (met(look.judged(h))) continue;
-      if (!capped && look.look() >= most_looks) return decision::read_all;
+      if (!capped && (look.look() >= most_looks || hopeless(look, h))) return decision::read_all;
       size = wanted(look, h);
-      if (!capped && size > static_cast<index_t>(0.7 * static_cast<double>(look.population())))
-        return decision::read_all;
+      if (!capped && size > worth_drawing(look)) return decision::read_all;
       size = std::min(size, cap);
       more = more || size > look.drawn(h);
     }
@@ -65,16 +65,35 @@ private:
   }
 
   template <outlook Look>
-  index_t wanted(Look& look, int h) const noexcept {
-    const auto present = static_cast<double>(look.drawn(h));
-    if (!look.judged(h).enough) return static_cast<index_t>(2.0 * present);
-    const double least = std::ceil((look.look() < 2 ? 1.15 : 1.5) * present);
+  static index_t worth_drawing(Look& look) noexcept {
+    return static_cast<index_t>(0.7 * static_cast<double>(look.population()));
+  }
+
+  /// The largest variance of the numerator's error that the bound allows.
+  template <outlook Look>
+  double allowed(Look& look, int h) const noexcept {
     const partial_view state = look.state(h);
     double norm = 0.0;
     for (index_t j = 0; j < state.value_dim(); ++j)
       norm += state.numerator()[j] * state.numerator()[j];
     const double e = asked_ / (1.0 + asked_);
-    const double largest = e * e * norm / look.judged(h).factor;
+    return e * e * norm / look.judged(h).factor;
+  }
+
+  template <outlook Look>
+  bool hopeless(Look& look, int h) const noexcept {
+    const judgement& judged = look.judged(h);
+    return judged.enough && std::isfinite(judged.factor) &&
+           look.variance(h, contribution::output, worth_drawing(look),
+                         correction::finite_population) > allowed(look, h) * judged.inflation;
+  }
+
+  template <outlook Look>
+  index_t wanted(Look& look, int h) const noexcept {
+    const auto present = static_cast<double>(look.drawn(h));
+    if (!look.judged(h).enough) return static_cast<index_t>(2.0 * present);
+    const double least = std::ceil((look.look() < 2 ? 1.15 : 1.5) * present);
+    const double largest = allowed(look, h);
     const auto low = static_cast<index_t>(least) - 1;
     const index_t high = std::min(look.population(), static_cast<index_t>(4.0 * present));
     return least_size(low, std::max(low + 1, high), [&](index_t size) {

@@ -3,14 +3,29 @@
 /// Bound on the output's relative error: one vector sum, its effective rank, and a guard.
 #pragma once
 
-#include <Eigen/Core>
-
 #include <cmath>
 
 #include "vattention/core/outlook.hpp"
 #include "vattention/stats/rank_quantile.hpp"
 
 namespace vattn {
+
+namespace detail {
+
+/// x.y in double, in eight chains.
+template <class T, class U>
+double dot(const T* x, const U* y, index_t count) noexcept {
+  double chain[8] = {};
+  index_t j = 0;
+  for (; j + 8 <= count; j += 8)
+    for (index_t c = 0; c < 8; ++c)
+      chain[c] += static_cast<double>(x[j + c]) * static_cast<double>(y[j + c]);
+  for (; j < count; ++j) chain[0] += static_cast<double>(x[j]) * static_cast<double>(y[j]);
+  return ((chain[0] + chain[4]) + (chain[1] + chain[5])) +
+         ((chain[2] + chain[6]) + (chain[3] + chain[7]));
+}
+
+}  // namespace detail
 
 /// Estimated variance of ||N^ - D^ o|| and its spread over the 32 groups, at the estimate's own output.
 struct output_variance {
@@ -22,15 +37,14 @@ struct output_variance {
 /// Evaluates the groups' quadratics at o^. A floor of 2^-18 sum a |v|^2 stands in for what float sums of
 /// nearly equal values cannot resolve.
 inline output_variance variance_at_output(const partial_view& state) noexcept {
-  using vector = Eigen::Map<const Eigen::VectorXd>;
-  const vector numerator(state.numerator(), state.value_dim());
   const double inverse = 1.0 / state.denominator();
-  const double norm = numerator.squaredNorm() * inverse * inverse;
+  const double norm = detail::dot(state.numerator(), state.numerator(), state.value_dim());
   double of_group[variance_groups];
   output_variance v;
   for (int group = 0; group < variance_groups; ++group) {
-    const double along = numerator.dot(vector(state.a_v(group), state.value_dim()));
-    const double square = state.a_vv(group) - 2.0 * along * inverse + norm * state.a(group);
+    const double along = detail::dot(state.numerator(), state.a_v(group), state.value_dim());
+    const double square =
+        state.a_vv(group) - 2.0 * along * inverse + norm * inverse * inverse * state.a(group);
     of_group[group] = std::max(square, 0x1p-18 * state.a_vv(group));
     v.total += of_group[group];
   }
@@ -63,34 +77,55 @@ inline void centre_rows(float* x, index_t value_dim) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Squared Frobenius norm of the Gram matrix of 32 rows `[32 x d_v]`, and its diagonal into the first
+/// 32 places of `gram` `[8 x 32]`. By symmetry 5/8 of the products are formed.
+inline double gram_norm(const float* x, index_t value_dim, float* gram) noexcept {
+  constexpr int block = 8;
+  const void* rows[variance_groups];
+  for (int g = 0; g < variance_groups; ++g) rows[g] = x + g * value_dim;
+  float diagonal[variance_groups];
+  double norm = 0.0;
+  for (int first = 0; first < variance_groups; first += block) {
+    const int count = variance_groups - first;
+    kernels::active().dot_rows(element::f32, rows + first, count, 0, value_dim,
+                               x + first * value_dim, value_dim, block, gram, variance_groups);
+    for (int i = 0; i < block; ++i) {
+      const float* row = gram + i * variance_groups;
+      diagonal[first + i] = row[i];
+      norm += 2.0 * dot(row, row, count) - dot(row, row, block);
+    }
+  }
+  std::copy_n(diagonal, variance_groups, gram);
+  return norm;
+}
+
+}  // namespace detail
+
 /// Effective rank of the error's covariance, from the Gram matrix of the 32 centred group sums of
-/// s (v - o^): (tr)^2 over the unbiased ||.||_F^2, within [1, d_v]. 32^2 d_v / 2 multiplications.
+/// s (v - o^): (tr)^2 over the unbiased ||.||_F^2, within [1, d_v]. About 20 x 32 d_v multiplications.
 inline double effective_rank(const partial_view& state, workspace& ws) noexcept {
-  using matrix = Eigen::Matrix<float, variance_groups, Eigen::Dynamic, Eigen::RowMajor>;
-  using row = Eigen::Map<const Eigen::RowVectorXd>;
   const index_t value_dim = state.value_dim();
-  Eigen::Map<matrix> x(ws.gram.data(), variance_groups, value_dim);
   double scale = 0.0;
   for (int g = 0; g < variance_groups; ++g) scale += state.a_vv(g);
   scale = scale > 0.0 ? 1.0 / std::sqrt(scale) : 0.0;
-  const row numerator(state.numerator(), value_dim);
-  for (int g = 0; g < variance_groups; ++g)
-    x.row(g) = (scale * row(state.s_v(g), value_dim) -
-                scale * state.s(g) / state.denominator() * numerator)
-                   .template cast<float>();
-  detail::centre_rows(x.data(), value_dim);
-  float* gram = ws.gram.data() + variance_groups * value_dim;
-  const void* rows[variance_groups];
-  for (int g = 0; g < variance_groups; ++g) rows[g] = x.data() + g * value_dim;
-  kernels::active().dot_rows(element::f32, rows, variance_groups, value_dim, x.data(), value_dim,
-                             variance_groups, gram, variance_groups);
-  double trace = 0.0;
-  double frobenius = 0.0;
-  for (int i = 0; i < variance_groups * variance_groups; ++i) {
-    const auto entry = static_cast<double>(gram[i]);
-    frobenius += entry * entry;
-    if (i % (variance_groups + 1) == 0) trace += entry;
+  float* x = ws.gram.data();
+  float* numerator = x + variance_groups * value_dim;
+  float* gram = numerator + value_dim;
+  for (index_t j = 0; j < value_dim; ++j)
+    numerator[j] = static_cast<float>(state.numerator()[j] / state.denominator());
+  for (int g = 0; g < variance_groups; ++g) {
+    const float* s_v = state.s_v(g);
+    const auto s = static_cast<float>(scale * state.s(g));
+    float* centred = x + g * value_dim;
+    for (index_t j = 0; j < value_dim; ++j)
+      centred[j] = static_cast<float>(scale) * s_v[j] - s * numerator[j];
   }
+  detail::centre_rows(x, value_dim);
+  const double frobenius = detail::gram_norm(x, value_dim, gram);
+  double trace = 0.0;
+  for (int g = 0; g < variance_groups; ++g) trace += static_cast<double>(gram[g]);
   constexpr double free = variance_groups - 1;
   const double t1 = trace / free;
   const double t2 = frobenius / (free * free);
@@ -107,10 +142,10 @@ inline double effective_rank(const partial_view& state, workspace& ws) noexcept 
 inline judgement bound_output(const partial_view& state, double delta, workspace& ws) noexcept {
   judgement judged;
   const output_variance v = variance_at_output(state);
-  const double norm =
-      Eigen::Map<const Eigen::VectorXd>(state.numerator(), state.value_dim()).squaredNorm();
+  const double norm = detail::dot(state.numerator(), state.numerator(), state.value_dim());
   const double rank = std::max(1.0, 0.8 * effective_rank(state, ws));
   judged.factor = rank_quantile(rank, delta) * v.inflation;
+  judged.inflation = v.inflation;
   judged.enough = state.uncertain() >= fewest_uncertain_rows;
   const double e = std::sqrt(judged.factor * v.total / norm);
   if (e < 1.0) {

@@ -51,6 +51,14 @@ public:
     rows_[static_cast<std::size_t>(size_)] = row;
     thresholds_[static_cast<std::size_t>(size_++)] = threshold;
   }
+  /// Appends rows that are given their probability later (`set_all`); returns their places in the draw.
+  std::span<row_t> append(std::span<const row_t> rows) noexcept {
+    VATTN_ASSERT(static_cast<std::size_t>(size_) + rows.size() <= rows_.size());
+    const std::span<row_t> places(rows_.data() + size_, rows.size());
+    std::copy(rows.begin(), rows.end(), places.begin());
+    size_ += static_cast<index_t>(rows.size());
+    return places;
+  }
   /// Gives every row of the draw the same probability.
   void set_all(threshold_t threshold) noexcept {
     std::fill_n(thresholds_.begin(), size_, threshold);

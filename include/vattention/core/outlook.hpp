@@ -19,6 +19,8 @@ struct judgement {
   bool enough = false;
   /// For the output bound: bound^2 per variance, i.e. quantile times inflation.
   double factor = 0.0;
+  /// The part of `factor` that a larger sample would bring down to 1.
+  double inflation = 1.0;
 };
 
 /// What a budget wants done next.

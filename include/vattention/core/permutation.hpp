@@ -10,7 +10,7 @@
 
 #include "vattention/config.hpp"
 #include "vattention/core/kv_view.hpp"
-#include "vattention/core/rng.hpp"
+#include "vattention/core/stream_reader.hpp"
 
 namespace vattn {
 

@@ -78,6 +78,9 @@ public:
     return static_cast<std::uint64_t>((static_cast<wide>(u64(i)) * bound) >> 64);
   }
 
+  /// Philox key (two words) and upper half of the counter, for kernels that form many blocks at once.
+  constexpr const std::array<std::uint32_t, 4>& state() const noexcept { return state_; }
+
 private:
   using block = std::array<std::uint32_t, 4>;
   static constexpr std::uint32_t low(std::uint64_t x) noexcept {
@@ -88,36 +91,6 @@ private:
   }
 
   block state_{};
-};
-
-/// Reads a stream in rising order, 64 blocks at a time: the numbers of `random_stream::u64` at less than
-/// half their price, since two share a block and blocks do not wait for each other.
-class stream_reader {
-public:
-  explicit stream_reader(const random_stream& stream) noexcept : stream_(stream) {}
-
-  /// The same number as `random_stream::below(i, bound)`.
-  std::uint64_t below(std::uint64_t i, std::uint64_t bound) noexcept {
-    if (i - first_ >= held) refill(i);
-    __extension__ using wide = unsigned __int128;
-    return static_cast<std::uint64_t>((static_cast<wide>(numbers_[i - first_]) * bound) >> 64);
-  }
-
-private:
-  static constexpr std::size_t held = 128;
-
-  void refill(std::uint64_t i) noexcept {
-    first_ = i & ~std::uint64_t{1};
-    for (std::size_t block = 0; block < held / 2; ++block) {
-      const auto four = stream_.quad(first_ / 2 + block);
-      numbers_[2 * block] = four[0] | std::uint64_t{four[1]} << 32;
-      numbers_[2 * block + 1] = four[2] | std::uint64_t{four[3]} << 32;
-    }
-  }
-
-  random_stream stream_;
-  std::array<std::uint64_t, held> numbers_;
-  std::uint64_t first_ = ~std::uint64_t{0} - held;
 };
 
 }  // namespace vattn

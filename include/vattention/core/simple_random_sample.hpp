@@ -16,15 +16,13 @@ void grow_simple_random_sample(const drawing<View>& d, index_t size) noexcept {
   const random_stream stream(d.call.key, static_cast<std::uint32_t>(purpose::sampling));
   const index_t n = d.rest.size();
   const auto origin = static_cast<std::uint64_t>(d.call.kv.first_row()) << 32U;
-  const index_t had = d.drawn.size();
   if (n == 0) return;
-  if (had == 0) d.state.order.begin(n);
+  if (d.drawn.size() == 0) d.state.order.begin(n);
   d.state.ranks.reset(n);
   for (const row_t rank : d.state.order.extend(size, stream, origin)) d.state.ranks.add(rank);
   d.state.ranks.list();
   d.drawn.begin_growth();
-  for (const row_t rank : d.state.ranks.rows()) d.drawn.append(rank, certain);
-  d.rest.to_rows(d.drawn.rows_from(had));
+  d.rest.to_rows(d.drawn.append(d.state.ranks.rows()));
   d.drawn.set_all(threshold_of(static_cast<double>(size) / static_cast<double>(n)));
 }
 

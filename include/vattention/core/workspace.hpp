@@ -50,6 +50,8 @@ class workspace {
 public:
   /// Rows scored, exponentiated and summed at a time: keys, values and weights of a block stay in L2.
   static constexpr index_t block = 256;
+  /// Rows behind a block that its kernel is told of, to prefetch.
+  static constexpr index_t upcoming = 64;
 
   /// Makes room for `heads` queries over `rows` rows. Called by every entry point.
   void reserve(int heads, index_t rows, index_t key_dim, index_t value_dim, bool scored) {
@@ -62,9 +64,9 @@ public:
     if (scored) seen.reset(heads, rows);
     candidates.reserve(scored ? rows : 0);
     picks.reserve(scored ? rows : 0);
-    addresses.reserve(block);
+    addresses.reserve(block + upcoming);
     weights.reserve(3 * g * block);
-    sums.reserve(3 * g * value_dim);
+    sums.reserve(g * value_dim);
     softmax_max.reserve(g);
     softmax_sum.reserve(g);
     softmax_numerator.reserve(g * value_dim);
@@ -73,8 +75,9 @@ public:
     by_group.reserve(rows);
     group_of.reserve(rows);
     squares.reserve(rows);
-    gram.reserve(variance_groups * (value_dim + variance_groups));
+    gram.reserve(variance_groups * (value_dim + variance_groups) + value_dim);
     partials.reserve(g * partial_view::doubles(value_dim));
+    group_sums.reserve(variance_groups * 3 * g * value_dim);
     rotated.reserve(2 * key_dim);
     query_codes.reserve(g * (key_dim + 64));
     query_terms.reserve(4 * g);
@@ -84,12 +87,18 @@ public:
     log_sum_exp_error.reserve(g);
     certificates.reserve(g);
     sizes.reserve(g);
+    heads_ = g;
     value_dim_ = value_dim;
     rows_ = rows;
   }
 
   partial_view head(index_t h) noexcept {
-    return {partials.data() + h * partial_view::doubles(value_dim_), value_dim_};
+    return {partials.data() + h * partial_view::doubles(value_dim_), group_sums_of(0, 0, h),
+            3 * heads_ * value_dim_, heads_ * value_dim_, value_dim_};
+  }
+  /// Vector sums `[d_v]` of a variance group: part 0 is sum a v, 1 sum s v, 2 sum t v.
+  float* group_sums_of(index_t group, index_t part, index_t h) noexcept {
+    return group_sums.data() + ((3 * group + part) * heads_ + h) * value_dim_;
   }
   /// Logits of the sampled rows of one head, in the order of the draw.
   float* logits_of(index_t h) noexcept { return sample_logits.data() + h * rows_; }
@@ -117,6 +126,7 @@ public:
   scratch<float> squares;
   scratch<float> gram;
   scratch<double> partials;
+  scratch<float> group_sums;
 
   // queries as a predictor wants them
   scratch<float> rotated, query_terms;
@@ -130,7 +140,7 @@ public:
   scratch<index_t> sizes;
 
 private:
-  index_t value_dim_ = 1, rows_ = 0;
+  index_t heads_ = 0, value_dim_ = 1, rows_ = 0;
 };
 
 }  // namespace vattn

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The AVX2 row of kernels (with FMA and F16C), its integer part aside (avx2_scan.hpp); contracts
-/// in kernels.hpp.
+/// The AVX2 row of kernels (with FMA and F16C): rows of a cache as floats, and their dot products. The
+/// rest of the row is in avx2_sum.hpp, avx2_scan.hpp and avx2_array.hpp; contracts in kernels.hpp.
 ///
 /// Built like the AVX-512 row with half the register: 16 elements, a "chunk", at a time, for
 /// bfloat16 the even and the odd ones apart, and vzeroupper at the end of each kernel.
@@ -32,8 +32,8 @@
 namespace vattn::kernels::avx2 {
 
 /// Elements converted together; floats of all heads' queries kept in chunk order on the stack; rows
-/// of a dot block; rows summed from zero before they are added to the output.
-inline constexpr index_t chunk = 16, query_floats = 8192, dot_block = 16, sum_block = 32;
+/// of a dot block.
+inline constexpr index_t chunk = 16, query_floats = 8192, dot_block = 16;
 
 /// The two registers of a chunk.
 struct halves {
@@ -161,12 +161,13 @@ VATTN_AVX2 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, 
 /// All heads of one pass, 16 rows at a time.
 template <element Type>
 VATTN_AVX2 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
-                           int heads) noexcept {
+                           index_t upcoming, int heads) noexcept {
   const prefetch_plan plan = active_plan();
+  const index_t known = count + upcoming;
   for (index_t i = 0; i < count; i += dot_block) {
     const index_t size = std::min(dot_block, count - i);
-    const index_t ahead = std::min(count, i + dot_block * plan.blocks_ahead);
-    row_prefetch next{rows + ahead, std::min(dot_block, count - ahead), 0, (heads + 1) / 2,
+    const index_t ahead = std::min(known, i + dot_block * plan.blocks_ahead);
+    row_prefetch next{rows + ahead, std::min(dot_block, known - ahead), 0, (heads + 1) / 2,
                       plan.to_l1};
     for (int h = 0; h < heads; h += 2, ++next.wait) {
       if (heads - h == 1) {
@@ -193,8 +194,9 @@ VATTN_AVX2 void arrange_queries(const float* x, index_t x_stride, int heads, ind
 }
 
 template <element Type>
-VATTN_AVX2 void dot_typed(const void* const* rows, index_t count, index_t dim, const float* x,
-                          index_t x_stride, int heads, float* out, index_t out_stride) noexcept {
+VATTN_AVX2 void dot_typed(const void* const* rows, index_t count, index_t upcoming, index_t dim,
+                          const float* x, index_t x_stride, int heads, float* out,
+                          index_t out_stride) noexcept {
   alignas(64) float arranged[query_floats];
   constexpr int most = query_floats / chunk;
   for (int h = 0; h < heads; h += most) {
@@ -205,220 +207,22 @@ VATTN_AVX2 void dot_typed(const void* const* rows, index_t count, index_t dim, c
       const index_t size = std::min(slice, dim - first);
       arrange_queries<Type>(x + h * x_stride + first, x_stride, group, size, arranged, slice);
       dot_blocks<Type>({first, size, arranged, slice, out + h * out_stride, out_stride}, rows,
-                       count, group);
+                       count, upcoming, group);
     }
   }
   _mm256_zeroupper();
 }
 
-inline void dot_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* x, index_t x_stride, int heads, float* out,
+inline void dot_rows(element type, const void* const* rows, index_t count, index_t upcoming,
+                     index_t dim, const float* x, index_t x_stride, int heads, float* out,
                      index_t out_stride) noexcept {
   if (type == element::bf16) {
-    dot_typed<element::bf16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::bf16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else if (type == element::f16) {
-    dot_typed<element::f16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::f16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else {
-    dot_typed<element::f32>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::f32>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   }
-}
-
-/// What all tiles of one block of at most 32 rows share in a weighted sum.
-struct sum_pass {
-  const void* const* rows;
-  index_t count, dim;
-  const float* weights;
-  index_t weight_stride;
-  float* out;
-  index_t out_stride;
-};
-
-/// Adds a chunk of sums to the output, as far as it exists.
-template <element Type>
-VATTN_AVX2 VATTN_ALWAYS_INLINE void add_sums(halves sum, float* out, index_t count) noexcept {
-  const halves v = to_memory_order<Type>(sum);
-  if (count >= chunk) {
-    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), v.a));
-    _mm256_storeu_ps(out + 8, _mm256_add_ps(_mm256_loadu_ps(out + 8), v.b));
-    return;
-  }
-  alignas(32) float part[chunk];
-  _mm256_store_ps(part, v.a);
-  _mm256_store_ps(part + 8, v.b);
-  for (index_t j = 0; j < count; ++j) out[j] += part[j];
-}
-
-/// Sums a block of rows over `Chunks` chunks from element j for `Heads` heads from head h.
-template <element Type, int Heads, int Chunks>
-VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
-  const index_t size = std::min(Chunks * chunk, p.dim - j);
-  const float* weights = p.weights + h * p.weight_stride;
-  halves sum[std::size_t{Heads * Chunks}], v[std::size_t{Chunks}];
-  VATTN_UNROLL
-  for (auto& s : sum) s = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-  for (index_t i = 0; i < p.count; ++i) {
-    next.due(i, j * size_of(Type), size * size_of(Type));
-    const char* row = static_cast<const char*>(p.rows[i]);
-    VATTN_UNROLL
-    for (int c = 0; c < Chunks; ++c) {
-      v[c] = load_part<Type>(row, j + c * chunk, Chunks > 1 ? chunk : size);
-    }
-    VATTN_UNROLL
-    for (int g = 0; g < Heads; ++g) {
-      const __m256 w = _mm256_set1_ps(weights[g * p.weight_stride + i]);
-      VATTN_UNROLL
-      for (int c = 0; c < Chunks; ++c) {
-        sum[g * Chunks + c].a = _mm256_fmadd_ps(w, v[c].a, sum[g * Chunks + c].a);
-        sum[g * Chunks + c].b = _mm256_fmadd_ps(w, v[c].b, sum[g * Chunks + c].b);
-      }
-    }
-  }
-  VATTN_UNROLL
-  for (int i = 0; i < Heads * Chunks; ++i) {
-    const index_t at = j + i % Chunks * chunk;
-    add_sums<Type>(sum[i], p.out + (h + i / Chunks) * p.out_stride + at, p.dim - at);
-  }
-}
-
-/// All elements of one block of rows for `Heads` heads, eight accumulators at a time.
-template <element Type, int Heads>
-VATTN_AVX2 void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept {
-  constexpr int most = 4 / Heads;
-  index_t j = 0;
-  for (; j + most * chunk <= p.dim; j += most * chunk) sum_tile<Type, Heads, most>(p, j, h, next);
-  for (; j < p.dim; j += chunk) sum_tile<Type, Heads, 1>(p, j, h, next);
-}
-
-template <element Type>
-VATTN_AVX2 void sum_typed(sum_pass p, int heads) noexcept {
-  const prefetch_plan plan = active_plan();
-  const void* const* const end = p.rows + p.count;
-  for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
-    const index_t left = end - p.rows, ahead = std::min(left, sum_block * plan.blocks_ahead);
-    p.count = std::min(sum_block, left);
-    row_prefetch next{p.rows + ahead, std::min(sum_block, left - ahead), 0, (heads + 1) / 2,
-                      plan.to_l1};
-    for (int h = 0; h < heads; h += 2, ++next.wait) {
-      if (heads - h == 1) {
-        sum_heads<Type, 1>(p, h, next);
-      } else {
-        sum_heads<Type, 2>(p, h, next);
-      }
-    }
-  }
-  _mm256_zeroupper();
-}
-
-inline void sum_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* weights, index_t weight_stride, int heads, float* out,
-                     index_t out_stride) noexcept {
-  const sum_pass p{rows, count, dim, weights, weight_stride, out, out_stride};
-  if (type == element::bf16) {
-    sum_typed<element::bf16>(p, heads);
-  } else if (type == element::f16) {
-    sum_typed<element::f16>(p, heads);
-  } else {
-    sum_typed<element::f32>(p, heads);
-  }
-}
-
-template <element Type>
-VATTN_AVX2 void norms_typed(const void* const* rows, index_t count, index_t dim,
-                            float* out) noexcept {
-  for (index_t i = 0; i < count; ++i) {
-    const char* row = static_cast<const char*>(rows[i]);
-    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                     _mm256_setzero_ps()};
-    for (index_t j = 0; j < dim; j += chunk) {
-      const halves v = load_part<Type>(row, j, dim - j);
-      sum[0] = _mm256_fmadd_ps(v.a, v.a, sum[0]);
-      sum[1] = _mm256_fmadd_ps(v.b, v.b, sum[1]);
-    }
-    sum[0] = _mm256_add_ps(sum[0], sum[1]);
-    out[i] = _mm_cvtss_f32(sum_four(sum));
-  }
-  _mm256_zeroupper();
-}
-
-inline void square_norms(element type, const void* const* rows, index_t count, index_t dim,
-                         float* out) noexcept {
-  if (type == element::bf16) {
-    norms_typed<element::bf16>(rows, count, dim, out);
-  } else if (type == element::f16) {
-    norms_typed<element::f16>(rows, count, dim, out);
-  } else {
-    norms_typed<element::f32>(rows, count, dim, out);
-  }
-}
-
-/// vmaxps returns its second operand when one is NaN, so the running maximum stands there.
-VATTN_AVX2 inline float max_of(const float* x, index_t count) noexcept {
-  const float least = -std::numeric_limits<float>::infinity();
-  __m256 a = _mm256_set1_ps(least), b = a;
-  index_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    a = _mm256_max_ps(_mm256_loadu_ps(x + i), a);
-    b = _mm256_max_ps(_mm256_loadu_ps(x + i + 8), b);
-  }
-  alignas(32) float lane[8];
-  _mm256_store_ps(lane, _mm256_max_ps(a, b));
-  float largest = least;
-  for (const float v : lane) largest = v > largest ? v : largest;
-  for (; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
-  _mm256_zeroupper();
-  return largest;
-}
-
-/// 2^n for integers n in [-126, 127].
-VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 power_of_two(__m256i n) noexcept {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
-}
-
-/// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 (Cephes expf) for e^r. The
-/// clamps keep n small; they return their second operand, x, when that is NaN. 2^n goes on in two
-/// steps, for n can be 128. Subnormal results become 0; the comparison holds for NaN.
-VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 exp_of(__m256 x) noexcept {
-  const __m256 least = _mm256_set1_ps(-87.33654f);
-  const __m256 normal = _mm256_cmp_ps(x, least, _CMP_NLT_UQ);
-  x = _mm256_min_ps(_mm256_set1_ps(100.0f), _mm256_max_ps(least, x));
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
-  p = _mm256_fmadd_ps(_mm256_mul_ps(r, r), p, r);
-  p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
-  const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
-  p = _mm256_mul_ps(p, power_of_two(half));
-  p = _mm256_mul_ps(p, power_of_two(_mm256_sub_epi32(whole, half)));
-  return _mm256_and_ps(p, normal);
-}
-
-VATTN_AVX2 inline double exp_shifted(const float* x, index_t count, float shift,
-                                     float* out) noexcept {
-  const __m256 minus = _mm256_set1_ps(shift);
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
-  index_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const __m256 e = exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), minus));
-    _mm256_storeu_ps(out + i, e);
-    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
-    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
-  }
-  alignas(32) double lane[4];
-  _mm256_store_pd(lane, _mm256_add_pd(low, high));
-  double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
-  for (; i < count; ++i) {
-    out[i] = _mm256_cvtss_f32(exp_of(_mm256_sub_ps(_mm256_set1_ps(x[i]), minus)));
-    sum += static_cast<double>(out[i]);
-  }
-  _mm256_zeroupper();
-  return sum;
 }
 
 }  // namespace vattn::kernels::avx2

@@ -118,43 +118,6 @@ VATTN_AVX2 inline void match_signs(const std::uint64_t* signatures, index_t coun
   }
 }
 
-VATTN_AVX2 inline void scale_sums(const std::int32_t* sums, const std::uint16_t* factors,
-                                  index_t count, std::int32_t times, std::int32_t plus, float step,
-                                  float offset, float* out) noexcept {
-  index_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const __m256i sum = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + i));
-    const __m256i whole = _mm256_add_epi32(_mm256_mullo_epi32(sum, _mm256_set1_epi32(times)),
-                                           _mm256_set1_epi32(plus));
-    const __m256 scaled = _mm256_mul_ps(_mm256_set1_ps(step), _mm256_cvtepi32_ps(whole));
-    const __m256 factor =
-        _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(factors + i)));
-    // Stored in between, so that no compiler fuses product and sum.
-    _mm256_storeu_ps(out + i, _mm256_mul_ps(factor, scaled));
-    asm volatile("" ::: "memory");
-    _mm256_storeu_ps(out + i, _mm256_add_ps(_mm256_loadu_ps(out + i), _mm256_set1_ps(offset)));
-  }
-  _mm256_zeroupper();
-  scalar::scale_sums(sums + i, factors + i, count - i, times, plus, step, offset, out + i);
-}
-
-VATTN_AVX2 inline index_t not_below(const float* x, index_t count, float threshold,
-                                    row_t* out) noexcept {
-  const __m256 least = _mm256_set1_ps(threshold);
-  index_t found = 0;
-  index_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    auto hits = static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), least, _CMP_NLT_UQ)));
-    for (; hits != 0; hits &= hits - 1)
-      out[found++] = static_cast<row_t>(i + std::countr_zero(hits));
-  }
-  for (; i < count; ++i)
-    if (!(x[i] < threshold)) out[found++] = static_cast<row_t>(i);
-  _mm256_zeroupper();
-  return found;
-}
-
 }  // namespace vattn::kernels::avx2
 
 #undef VATTN_AVX2

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The AVX-512 row of kernels, its integer part aside (avx512_scan.hpp); contracts in kernels.hpp.
+/// The AVX-512 row of kernels: rows of a cache as floats, and their dot products. The rest of the row is
+/// in avx512_sum.hpp, avx512_scan.hpp and avx512_array.hpp; contracts in kernels.hpp.
 ///
 /// Rows are converted 32 elements, a "chunk", at a time into two registers. For bfloat16 these hold
 /// the even and the odd elements (a shift and a mask, no shuffle), so dot products put the queries
@@ -41,8 +42,8 @@
 namespace vattn::kernels::avx512 {
 
 /// Elements converted together; floats of all heads' queries kept in chunk order on the stack; rows
-/// of a dot block; rows summed from zero before they are added to the output.
-inline constexpr index_t chunk = 32, query_floats = 8192, dot_block = 16, sum_block = 32;
+/// of a dot block.
+inline constexpr index_t chunk = 32, query_floats = 8192, dot_block = 16;
 
 /// The two registers of a chunk.
 struct halves {
@@ -205,12 +206,13 @@ VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i
 /// All heads of one pass, 16 rows at a time.
 template <element Type>
 VATTN_AVX512 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
-                             int heads) noexcept {
+                             index_t upcoming, int heads) noexcept {
   const prefetch_plan plan = active_plan();
+  const index_t known = count + upcoming;
   for (index_t i = 0; i < count; i += dot_block) {
     const index_t size = std::min(dot_block, count - i);
-    const index_t ahead = std::min(count, i + dot_block * plan.blocks_ahead);
-    row_prefetch next{rows + ahead, std::min(dot_block, count - ahead), 0, (heads + 3) / 4,
+    const index_t ahead = std::min(known, i + dot_block * plan.blocks_ahead);
+    row_prefetch next{rows + ahead, std::min(dot_block, known - ahead), 0, (heads + 3) / 4,
                       plan.to_l1};
     for (int h = 0; h < heads; h += 4, ++next.wait) {
       const int left = heads - h;
@@ -242,8 +244,9 @@ VATTN_AVX512 void arrange_queries(const float* x, index_t x_stride, int heads, i
 }
 
 template <element Type>
-VATTN_AVX512 void dot_typed(const void* const* rows, index_t count, index_t dim, const float* x,
-                            index_t x_stride, int heads, float* out, index_t out_stride) noexcept {
+VATTN_AVX512 void dot_typed(const void* const* rows, index_t count, index_t upcoming, index_t dim,
+                            const float* x, index_t x_stride, int heads, float* out,
+                            index_t out_stride) noexcept {
   alignas(64) float arranged[query_floats];
   constexpr int most = query_floats / chunk;
   for (int h = 0; h < heads; h += most) {
@@ -254,216 +257,22 @@ VATTN_AVX512 void dot_typed(const void* const* rows, index_t count, index_t dim,
       const index_t size = std::min(slice, dim - first);
       arrange_queries<Type>(x + h * x_stride + first, x_stride, group, size, arranged, slice);
       dot_blocks<Type>({first, size, arranged, slice, out + h * out_stride, out_stride}, rows,
-                       count, group);
+                       count, upcoming, group);
     }
   }
   _mm256_zeroupper();
 }
 
-inline void dot_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* x, index_t x_stride, int heads, float* out,
+inline void dot_rows(element type, const void* const* rows, index_t count, index_t upcoming,
+                     index_t dim, const float* x, index_t x_stride, int heads, float* out,
                      index_t out_stride) noexcept {
   if (type == element::bf16) {
-    dot_typed<element::bf16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::bf16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else if (type == element::f16) {
-    dot_typed<element::f16>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::f16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else {
-    dot_typed<element::f32>(rows, count, dim, x, x_stride, heads, out, out_stride);
+    dot_typed<element::f32>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   }
-}
-
-/// What all tiles of one block of at most 32 rows share in a weighted sum.
-struct sum_pass {
-  const void* const* rows;
-  index_t count, dim;
-  const float* weights;
-  index_t weight_stride;
-  float* out;
-  index_t out_stride;
-};
-
-/// Adds the sums of one tile, `Chunks` chunks from element j of `used` heads, to the output.
-template <element Type, int Heads, int Chunks>
-VATTN_AVX512 VATTN_ALWAYS_INLINE void add_sums(const sum_pass& p, index_t j, int h, int used,
-                                               const halves* sum) noexcept {
-  VATTN_UNROLL
-  for (int g = 0; g < Heads; ++g) {
-    if (g >= used) continue;
-    float* out = p.out + (h + g) * p.out_stride + j;
-    VATTN_UNROLL
-    for (int c = 0; c < Chunks; ++c, out += chunk) {
-      const __mmask32 mask = chunk_mask(p.dim - j - c * chunk);
-      const halves v = to_memory_order<Type>(sum[g * Chunks + c]), before = load_floats(out, mask);
-      _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), _mm512_add_ps(before.a, v.a));
-      _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16),
-                            _mm512_add_ps(before.b, v.b));
-    }
-  }
-}
-
-/// One row of a tile: sum[g][c] += weight g * chunk c.
-template <element Type, int Heads, int Chunks>
-VATTN_AVX512 VATTN_ALWAYS_INLINE void sum_row(const char* row, index_t j, const __mmask32* mask,
-                                              const float* const* weight, index_t i,
-                                              halves* sum) noexcept {
-  halves v[std::size_t{Chunks}];
-  VATTN_UNROLL
-  for (int c = 0; c < Chunks; ++c) v[c] = load_chunk<Type>(row, j + c * chunk, mask[c]);
-  VATTN_UNROLL
-  for (int g = 0; g < Heads; ++g) {
-    const __m512 w = _mm512_set1_ps(weight[g][i]);
-    VATTN_UNROLL
-    for (int c = 0; c < Chunks; ++c) {
-      sum[g * Chunks + c].a = _mm512_fmadd_ps(w, v[c].a, sum[g * Chunks + c].a);
-      sum[g * Chunks + c].b = _mm512_fmadd_ps(w, v[c].b, sum[g * Chunks + c].b);
-    }
-  }
-}
-
-/// Sums a block of rows over `Chunks` chunks from element j for `Heads` (1, 2 or 4) heads from head
-/// h on, of which `used` exist.
-template <element Type, int Heads, int Chunks>
-VATTN_AVX512 void sum_tile(const sum_pass& p, index_t j, int h, int used,
-                           row_prefetch next) noexcept {
-  constexpr std::size_t accumulators{Heads * Chunks};
-  halves sum[accumulators];
-  __mmask32 mask[std::size_t{Chunks}];
-  const float* weight[std::size_t{Heads}];
-  VATTN_UNROLL
-  for (auto& s : sum) s = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-  VATTN_UNROLL
-  for (int c = 0; c < Chunks; ++c) mask[c] = chunk_mask(p.dim - j - c * chunk);
-  VATTN_UNROLL
-  for (int g = 0; g < Heads; ++g) {
-    weight[g] = p.weights + (h + (g < used ? g : 0)) * p.weight_stride;
-  }
-  for (index_t i = 0; i < p.count; ++i) {
-    next.due(i, j * size_of(Type), std::min(Chunks * chunk, p.dim - j) * size_of(Type));
-    sum_row<Type, Heads, Chunks>(static_cast<const char*>(p.rows[i]), j, mask, weight, i, sum);
-  }
-  add_sums<Type, Heads, Chunks>(p, j, h, used, sum);
-}
-
-/// One block of rows, at most 16 accumulators at a time.
-template <element Type>
-VATTN_AVX512 void sum_heads(const sum_pass& p, int h, int left, row_prefetch next) noexcept {
-  if (left >= 3) {
-    const int used = std::min(left, 4);
-    index_t j = 0;
-    for (; j + chunk < p.dim; j += 2 * chunk) sum_tile<Type, 4, 2>(p, j, h, used, next);
-    if (j < p.dim) sum_tile<Type, 4, 1>(p, j, h, used, next);
-  } else if (left == 2) {
-    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 2, 4>(p, j, h, 2, next);
-  } else {
-    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 1, 4>(p, j, h, 1, next);
-  }
-}
-
-template <element Type>
-VATTN_AVX512 void sum_typed(sum_pass p, int heads) noexcept {
-  const prefetch_plan plan = active_plan();
-  const void* const* const end = p.rows + p.count;
-  for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
-    const index_t left = end - p.rows, ahead = std::min(left, sum_block * plan.blocks_ahead);
-    p.count = std::min(sum_block, left);
-    row_prefetch next{p.rows + ahead, std::min(sum_block, left - ahead), 0, (heads + 3) / 4,
-                      plan.to_l1};
-    for (int h = 0; h < heads; h += 4, ++next.wait) sum_heads<Type>(p, h, heads - h, next);
-  }
-  _mm256_zeroupper();
-}
-
-inline void sum_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* weights, index_t weight_stride, int heads, float* out,
-                     index_t out_stride) noexcept {
-  const sum_pass p{rows, count, dim, weights, weight_stride, out, out_stride};
-  if (type == element::bf16) {
-    sum_typed<element::bf16>(p, heads);
-  } else if (type == element::f16) {
-    sum_typed<element::f16>(p, heads);
-  } else {
-    sum_typed<element::f32>(p, heads);
-  }
-}
-
-template <element Type>
-VATTN_AVX512 void norms_typed(const void* const* rows, index_t count, index_t dim,
-                              float* out) noexcept {
-  for (index_t i = 0; i < count; ++i) {
-    const char* row = static_cast<const char*>(rows[i]);
-    halves sum{_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (index_t j = 0; j < dim; j += chunk) {
-      const halves v = load_chunk<Type>(row, j, chunk_mask(dim - j));
-      sum = {_mm512_fmadd_ps(v.a, v.a, sum.a), _mm512_fmadd_ps(v.b, v.b, sum.b)};
-    }
-    out[i] = _mm512_reduce_add_ps(_mm512_add_ps(sum.a, sum.b));
-  }
-  _mm256_zeroupper();
-}
-
-inline void square_norms(element type, const void* const* rows, index_t count, index_t dim,
-                         float* out) noexcept {
-  if (type == element::bf16) {
-    norms_typed<element::bf16>(rows, count, dim, out);
-  } else if (type == element::f16) {
-    norms_typed<element::f16>(rows, count, dim, out);
-  } else {
-    norms_typed<element::f32>(rows, count, dim, out);
-  }
-}
-
-/// vmaxps returns its second operand when one is NaN, so the running maximum stands there.
-VATTN_AVX512 inline float max_of(const float* x, index_t count) noexcept {
-  const __m512 least = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  __m512 a = least, b = least;
-  index_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    a = _mm512_max_ps(_mm512_loadu_ps(x + i), a);
-    b = _mm512_max_ps(_mm512_loadu_ps(x + i + 16), b);
-  }
-  for (; i < count; i += 16) {
-    a = _mm512_max_ps(_mm512_mask_loadu_ps(least, low_mask(count - i), x + i), a);
-  }
-  const float largest = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
-  _mm256_zeroupper();
-  return largest;
-}
-
-/// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 (Cephes expf) for e^r. The
-/// clamp keeps n small and returns its second operand, x, when that is NaN. Subnormal results, slow
-/// on many CPUs, become 0; the comparison holds for NaN.
-VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 exp_of(__m512 x) noexcept {
-  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
-  x = _mm512_min_ps(_mm512_set1_ps(100.0f), x);
-  const __m512 turns = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_cvtepi32_ps(_mm512_cvtps_epi32(turns));
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-  p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
-  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
-}
-
-VATTN_AVX512 inline double exp_shifted(const float* x, index_t count, float shift,
-                                       float* out) noexcept {
-  const __m512 minus = _mm512_set1_ps(shift);
-  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-  for (index_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = low_mask(count - i);
-    const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
-    const __m512 e = _mm512_maskz_mov_ps(mask, exp_of(_mm512_sub_ps(v, minus)));
-    _mm512_mask_storeu_ps(out + i, mask, e);
-    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
-    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
-  }
-  const double sum = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
-  _mm256_zeroupper();
-  return sum;
 }
 
 }  // namespace vattn::kernels::avx512

@@ -216,41 +216,6 @@ inline void match_signs_popcnt(const std::uint64_t* signatures, index_t count, i
   }
 }
 
-VATTN_AVX512 inline void scale_sums(const std::int32_t* sums, const std::uint16_t* factors,
-                                    index_t count, std::int32_t times, std::int32_t plus,
-                                    float step, float offset, float* out) noexcept {
-  for (index_t i = 0; i < count; i += 16) {
-    const index_t left = count - i;
-    const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1U);
-    const __m512i sum = _mm512_maskz_loadu_epi32(lanes, sums + i);
-    const __m512i whole = _mm512_add_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(times)),
-                                           _mm512_set1_epi32(plus));
-    const __m512 scaled = _mm512_mul_ps(_mm512_set1_ps(step), _mm512_cvtepi32_ps(whole));
-    const __m512 factor = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, factors + i));
-    // A rounding intrinsic with an explicit mode, so that no compiler fuses product and sum.
-    const __m512 product =
-        _mm512_mul_round_ps(factor, scaled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    _mm512_mask_storeu_ps(out + i, lanes, _mm512_add_ps(product, _mm512_set1_ps(offset)));
-  }
-  _mm256_zeroupper();
-}
-
-VATTN_AVX512 inline index_t not_below(const float* x, index_t count, float threshold,
-                                      row_t* out) noexcept {
-  const __m512 least = _mm512_set1_ps(threshold);
-  index_t found = 0;
-  for (index_t i = 0; i < count; i += 16) {
-    const index_t left = count - i;
-    const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1U);
-    unsigned hits =
-        _mm512_mask_cmp_ps_mask(lanes, _mm512_maskz_loadu_ps(lanes, x + i), least, _CMP_NLT_UQ);
-    for (; hits != 0; hits &= hits - 1)
-      out[found++] = static_cast<row_t>(i + std::countr_zero(hits));
-  }
-  _mm256_zeroupper();
-  return found;
-}
-
 }  // namespace vattn::kernels::avx512
 
 #if !defined(__clang__)

@@ -8,9 +8,13 @@
 
 #include "vattention/config.hpp"
 #include "vattention/kernels/avx2.hpp"
+#include "vattention/kernels/avx2_array.hpp"
 #include "vattention/kernels/avx2_scan.hpp"
+#include "vattention/kernels/avx2_sum.hpp"
 #include "vattention/kernels/avx512.hpp"
+#include "vattention/kernels/avx512_array.hpp"
 #include "vattention/kernels/avx512_scan.hpp"
+#include "vattention/kernels/avx512_sum.hpp"
 #include "vattention/kernels/kernels.hpp"
 #include "vattention/kernels/scalar.hpp"
 
@@ -24,16 +28,18 @@ static_assert(code_block == scalar::block_keys);
 
 namespace detail {
 
-inline constexpr table scalar_row{
-    isa::scalar,          "scalar",          scalar::dot_rows,    scalar::sum_rows,
-    scalar::square_norms, scalar::max_of,    scalar::exp_shifted, scalar::scan_codes,
-    scalar::scale_sums,   scalar::not_below, scalar::match_signs};
+inline constexpr table scalar_row{isa::scalar,          "scalar",
+                                  scalar::dot_rows,     scalar::sum_rows,
+                                  scalar::max_of,       scalar::exp_shifted,
+                                  scalar::scan_codes,   scalar::scale_sums,
+                                  scalar::not_below,    scalar::match_signs,
+                                  scalar::random_blocks};
 
 #if VATTN_X86_KERNELS
 inline constexpr table avx2_row{
-    isa::avx2,          "avx2",          avx2::dot_rows,    avx2::sum_rows,
-    avx2::square_norms, avx2::max_of,    avx2::exp_shifted, avx2::scan_codes,
-    avx2::scale_sums,   avx2::not_below, avx2::match_signs};
+    isa::avx2,          "avx2",           avx2::dot_rows,   avx2::sum_rows,  avx2::max_of,
+    avx2::exp_shifted,  avx2::scan_codes, avx2::scale_sums, avx2::not_below, avx2::match_signs,
+    avx2::random_blocks};
 
 /// The AVX-512 row with the integer extensions this CPU has.
 inline table avx512_row() noexcept {
@@ -43,13 +49,13 @@ inline table avx512_row() noexcept {
           "avx512",
           avx512::dot_rows,
           avx512::sum_rows,
-          avx512::square_norms,
           avx512::max_of,
           avx512::exp_shifted,
           vnni ? avx512::scan_codes_vnni : avx512::scan_codes,
           avx512::scale_sums,
           avx512::not_below,
-          popcnt ? avx512::match_signs_popcnt : avx512::match_signs};
+          popcnt ? avx512::match_signs_popcnt : avx512::match_signs,
+          avx512::random_blocks};
 }
 
 /// AVX2 with FMA, F16C and POPCNT; clang 14 has no name for F16C, so that bit is read from CPUID.

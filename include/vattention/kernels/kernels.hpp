@@ -26,23 +26,22 @@ struct table {
   isa id;
   const char* name;
 
-  /// out[h * out_stride + i] = sum_j rows[i][j] * x[h * x_stride + j].
+  /// out[h * out_stride + i] = sum_j rows[i][j] * x[h * x_stride + j]. Behind the `count` addresses
+  /// lie those of the `upcoming` rows that are read next, which are prefetched as far as it helps.
   /// |error| <= (dim + 2) u * sum_j |rows[i][j] x[h][j]|.
-  void (*dot_rows)(element type, const void* const* rows, index_t count, index_t dim,
-                   const float* x, index_t x_stride, int heads, float* out,
+  void (*dot_rows)(element type, const void* const* rows, index_t count, index_t upcoming,
+                   index_t dim, const float* x, index_t x_stride, int heads, float* out,
                    index_t out_stride) noexcept;
 
-  /// out[h * out_stride + j] += sum_i weights[h * weight_stride + i] * rows[i][j].
-  /// |error| <= (min(count, 64 + count / 32) + 2) u * (|out before| + sum_i |weights[h][i]
+  /// out[h * out_stride + j] += sum_i weights[h * weight_stride + i] * rows[i][j], and, unless it is
+  /// null, norms[i] = sum_j rows[i][j]^2; `upcoming` as above.
+  /// |error| of out <= (min(count, 64 + count / 32) + 2) u * (|out before| + sum_i |weights[h][i]
   /// rows[i][j]|): rows are summed from zero in blocks of at most 64, and the blocks then added. A
-  /// weight of 0 still lets a NaN or an infinity of its row through.
-  void (*sum_rows)(element type, const void* const* rows, index_t count, index_t dim,
-                   const float* weights, index_t weight_stride, int heads, float* out,
-                   index_t out_stride) noexcept;
-
-  /// out[i] = sum_j rows[i][j]^2. |error| <= (dim + 2) u * out[i].
-  void (*square_norms)(element type, const void* const* rows, index_t count, index_t dim,
-                       float* out) noexcept;
+  /// weight of 0 still lets a NaN or an infinity of its row through. |error| of a norm <= (dim + 2) u
+  /// times it.
+  void (*sum_rows)(element type, const void* const* rows, index_t count, index_t upcoming,
+                   index_t dim, const float* weights, index_t weight_stride, int heads, float* out,
+                   index_t out_stride, float* norms) noexcept;
 
   /// Largest x[i], ignoring NaN; -inf if there is none.
   float (*max_of)(const float* x, index_t count) noexcept;
@@ -80,6 +79,11 @@ struct table {
   /// `query`, less the number of different ones: 64 words - 2 hamming, exact.
   void (*match_signs)(const std::uint64_t* signatures, index_t count, int words,
                       const std::uint64_t* query, float* out) noexcept;
+
+  /// The numbers `random_stream::u64` 2 first .. 2 (first + count) - 1 of the stream whose state
+  /// (four words, see `random_stream::state`) is given, exact.
+  void (*random_blocks)(const std::uint32_t* stream, std::uint64_t first, index_t count,
+                        std::uint64_t* out) noexcept;
 };
 
 /// The rows, in a template so that a program may compile them once, see VATTN_EXTERN_KERNELS; used

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "vattention/core/kv_view.hpp"
+#include "vattention/core/rng.hpp"
 #include "vattention/kernels/convert.hpp"
 
 namespace vattn::kernels::scalar {
@@ -31,8 +32,8 @@ inline float dot(const float* a, const float* b, index_t count) noexcept {
          ((chain[2] + chain[6]) + (chain[3] + chain[7]));
 }
 
-inline void dot_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* x, index_t x_stride, int heads, float* out,
+inline void dot_rows(element type, const void* const* rows, index_t count, index_t /*upcoming*/,
+                     index_t dim, const float* x, index_t x_stride, int heads, float* out,
                      index_t out_stride) noexcept {
   float part[slice];
   for (index_t i = 0; i < count; ++i) {
@@ -63,18 +64,7 @@ inline void sum_slice(element type, const void* const* rows, index_t count, inde
   }
 }
 
-inline void sum_rows(element type, const void* const* rows, index_t count, index_t dim,
-                     const float* weights, index_t weight_stride, int heads, float* out,
-                     index_t out_stride) noexcept {
-  for (index_t i = 0; i < count; i += row_block) {
-    const index_t block = std::min(row_block, count - i);
-    for (index_t first = 0; first < dim; first += slice) {
-      sum_slice(type, rows + i, block, first, std::min(slice, dim - first), weights + i,
-                weight_stride, heads, out, out_stride);
-    }
-  }
-}
-
+/// Square norms of rows.
 inline void square_norms(element type, const void* const* rows, index_t count, index_t dim,
                          float* out) noexcept {
   float part[slice];
@@ -84,6 +74,19 @@ inline void square_norms(element type, const void* const* rows, index_t count, i
       const index_t size = std::min(slice, dim - first);
       load_slice(type, rows[i], first, size, part);
       out[i] += dot(part, part, size);
+    }
+  }
+}
+
+inline void sum_rows(element type, const void* const* rows, index_t count, index_t /*upcoming*/,
+                     index_t dim, const float* weights, index_t weight_stride, int heads,
+                     float* out, index_t out_stride, float* norms) noexcept {
+  if (norms != nullptr) square_norms(type, rows, count, dim, norms);
+  for (index_t i = 0; i < count; i += row_block) {
+    const index_t block = std::min(row_block, count - i);
+    for (index_t first = 0; first < dim; first += slice) {
+      sum_slice(type, rows + i, block, first, std::min(slice, dim - first), weights + i,
+                weight_stride, heads, out, out_stride);
     }
   }
 }
@@ -154,6 +157,18 @@ inline index_t not_below(const float* x, index_t count, float threshold, row_t* 
     found += x[i] < threshold ? 0 : 1;
   }
   return found;
+}
+
+inline void random_blocks(const std::uint32_t* stream, std::uint64_t first, index_t count,
+                          std::uint64_t* out) noexcept {
+  for (index_t i = 0; i < count; ++i) {
+    const std::uint64_t number = first + static_cast<std::uint64_t>(i);
+    const auto four = philox4x32({static_cast<std::uint32_t>(number),
+                                  static_cast<std::uint32_t>(number >> 32), stream[2], stream[3]},
+                                 {stream[0], stream[1]});
+    out[2 * i] = four[0] | std::uint64_t{four[1]} << 32;
+    out[2 * i + 1] = four[2] | std::uint64_t{four[3]} << 32;
+  }
 }
 
 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,

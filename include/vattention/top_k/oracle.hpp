@@ -30,7 +30,7 @@ public:
       const index_t count = std::min(workspace::block, call.visible - at);
       for (index_t i = 0; i < count; ++i)
         ws.addresses[i] = call.kv.key_row(static_cast<row_t>(at + i));
-      call.kernels.dot_rows(call.kv.key_type(), ws.addresses.data(), count, call.kv.key_dim(),
+      call.kernels.dot_rows(call.kv.key_type(), ws.addresses.data(), count, 0, call.kv.key_dim(),
                             call.queries.data, call.queries.stride, call.heads(),
                             seen.scores(0).data() + at, stride);
       for (int h = 0; h < call.heads(); ++h)

@@ -32,7 +32,8 @@ inline float threshold_guess(std::span<const float> scores, index_t k, double sl
   return scratch[rank].first;
 }
 
-/// Writes the rows of the k best candidates (all, if there are no more). Buckets of equal width set the
+/// Writes the rows of the k best candidates (all, if there are no more); `out` has room for all
+/// candidates. Buckets of equal width set the
 /// clear winners apart; nth_element decides in the bucket that the k-th falls into.
 inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t k,
                          row_t* out) noexcept {
@@ -57,14 +58,18 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
   for (; last >= 0 && taken + counts[last] <= k; --last) taken += counts[last];
   const index_t undecided = k - taken;
   index_t written = 0;
-  auto tied = candidates.begin();
+  // Written first and counted then, for which way a score falls cannot be foretold.
+  std::size_t tied = 0;
   for (const auto& candidate : candidates) {
     const int at = bucket(candidate.first);
-    if (at > last) out[written++] = candidate.second;
-    if (at == last) *tied++ = candidate;
+    out[written] = candidate.second;
+    written += at > last ? 1 : 0;
+    candidates[tied] = candidate;
+    tied += at == last ? 1 : 0;
   }
   if (last < 0) return written;
-  std::nth_element(candidates.begin(), candidates.begin() + undecided, tied,
+  std::nth_element(candidates.begin(), candidates.begin() + undecided,
+                   candidates.begin() + static_cast<std::ptrdiff_t>(tied),
                    [](const auto& x, const auto& y) {
                      return x.first > y.first || (x.first == y.first && x.second < y.second);
                    });
