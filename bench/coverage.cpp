@@ -34,8 +34,10 @@ void declare(CLI::App& app, settings& s) {
   app.add_option("--captures", s.captures, "safetensors files (default: examples/data)");
   app.add_option("--csv", s.csv, "a line a composition, row, epsilon and delta");
   app.add_option("--heads-csv", s.heads_csv, "the same summed over the rows of each query head");
+  std::vector<std::string> names = composition_names();
+  for (const std::string& other : other_composition_names()) names.push_back(other);
   list("--compositions", s.compositions, "any of the names below, e.g. authors,uniform-output")
-      ->check(CLI::IsMember(composition_names()));
+      ->check(CLI::IsMember(names));
   const auto share = CLI::Range(1e-9, 1.0 - 1e-9);
   list("--epsilons", s.epsilons, "relative errors asked for")->check(share);
   list("--deltas", s.deltas, "shares of calls that may miss epsilon")->check(share);

@@ -11,6 +11,7 @@ and runs it from the repository's root. `bench/run.sh NAME --help` lists its opt
   coverage         share of outputs beyond epsilon, per row, for every composition, and rows read
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
+  merge            shards of a cache, merged, against the whole
   decode_vs_dense  one decoding step at 10 % density against the dense kernel
   kernels          every kernel of every instruction set (Google Benchmark)
 TEXT
@@ -18,7 +19,7 @@ TEXT
 
 name=${1:-}
 case $name in
-  coverage | samplers | fixed_size | decode_vs_dense | kernels) shift ;;
+  coverage | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -20,7 +20,13 @@ struct settings {
   bool only_times = false;
 };
 
-/// The default composition with the other sampler.
+/// The default composition, from a base of 1 % or 32 rows, with either sampler.
+auto prefix_output(vattn::epsilon asked, vattn::delta miss) {
+  return vattn::vattention(vattn::static_indices::sink_window(32, 64),
+                           vattn::top_k::key_code(4, vattn::fraction(0.02)),
+                           vattn::base_sampling::uniform(vattn::fraction(0.01), 32),
+                           vattn::budget::output(asked, miss), vattn::dynamic_sampling::uniform());
+}
 auto bernoulli_output(vattn::epsilon asked, vattn::delta miss) {
   return vattn::vattention(vattn::static_indices::sink_window(32, 64),
                            vattn::top_k::key_code(4, vattn::fraction(0.02)),
@@ -43,7 +49,7 @@ compositions both_samplers() {
   std::vector<asked> cells;
   for (const double e : {0.02, 0.05, 0.1, 0.2, 0.3}) cells.push_back({e, 0.1});
   compositions all;
-  all.push_back(of_library("output, prefix", cells, vattn::presets::uniform_output));
+  all.push_back(of_library("output, prefix", cells, prefix_output));
   all.push_back(of_library("output, Bernoulli", cells, bernoulli_output));
   all.push_back(of_library("denominator, prefix", cells, prefix_paper));
   all.push_back(of_library("denominator, Bernoulli", cells, bernoulli_paper));

@@ -148,16 +148,30 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
   const auto paper = [&](auto top_k) {
     return of_library(name, cells, [=](epsilon e, delta d) { return presets::paper(e, d, top_k); });
   };
+  const auto with_predictor = [&](auto top_k) {
+    return of_library(name, cells, [=](epsilon e, delta d) {
+      return vattention(static_indices::sink_window(32, 64), top_k,
+                        base_sampling::uniform(fraction(0.03)), budget::output(e, d),
+                        dynamic_sampling::uniform());
+    });
+  };
   if (name == "paper-oracle") return paper(top_k::oracle(k));
   if (name == "paper-key-code") return paper(top_k::key_code(4, k));
   if (name == "paper-sign-hash") return paper(top_k::sign_hash(64, k));
   if (name == "authors") return std::make_unique<authors_composition>(cells);
   if (name == "uniform-output") return of_library(name, cells, presets::uniform_output);
+  if (name == "uniform-sign-hash") return with_predictor(top_k::sign_hash(64, k));
+  if (name == "uniform-no-top-k") return with_predictor(top_k::none());
   throw std::runtime_error("no composition is named '" + name + "'");
 }
 
 inline std::vector<std::string> composition_names() {
   return {"paper-oracle", "paper-key-code", "paper-sign-hash", "authors", "uniform-output"};
+}
+
+/// The default's budget with a lesser predictor, from a base sample of 3 %: what the predictor is for.
+inline std::vector<std::string> other_composition_names() {
+  return {"uniform-sign-hash", "uniform-no-top-k"};
 }
 
 }  // namespace vattn_bench

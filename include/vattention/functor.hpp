@@ -16,13 +16,13 @@ namespace vattn {
 
 namespace detail {
 
-/// What a budget sees: the weighted pass and the sampler behind the `outlook` concept.
+/// What a budget sees: the partial results and the sampler behind the `outlook` concept.
 template <cache_view View, class Sampler>
 class pipeline_outlook {
 public:
-  pipeline_outlook(const drawing<View>& d, weighted_attention<View>& pass, const Sampler& sampler,
-                   workspace& ws, std::span<judgement> judged) noexcept
-      : d_(d), pass_(pass), sampler_(sampler), ws_(ws), judged_(judged) {}
+  pipeline_outlook(const drawing<View>& d, const Sampler& sampler, workspace& ws,
+                   std::span<judgement> judged) noexcept
+      : d_(d), sampler_(sampler), ws_(ws), judged_(judged) {}
 
   int heads() const noexcept { return d_.call.heads(); }
   int look() const noexcept { return look_; }
@@ -35,7 +35,8 @@ public:
 
   double variance(int head, contribution what, index_t size, correction finite) noexcept {
     if (formed_ != key(head, what)) {
-      y_ = Sampler::scheme == design::fixed_size ? total(head, what) : pass_.squares(head, what);
+      y_ = Sampler::scheme == design::fixed_size ? total(head, what)
+                                                 : squares_of(d_.call, ws_, head, what);
       formed_ = key(head, what);
     }
     return sampler_.variance_at(d_, head, y_, size, finite);
@@ -58,7 +59,6 @@ private:
   }
 
   const drawing<View>& d_;
-  weighted_attention<View>& pass_;
   const Sampler& sampler_;
   workspace& ws_;
   std::span<judgement> judged_;
@@ -134,8 +134,7 @@ public:
 
     // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
     judgement judged[max_heads];
-    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, pass, dynamic_sampling_, ws,
-                                                               judged);
+    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, dynamic_sampling_, ws, judged);
     for (;; look.next_look()) {
       pass.read_fresh();
       pass.estimate(dynamic_sampling_type::scheme, rest.size());

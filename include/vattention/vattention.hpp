@@ -9,6 +9,7 @@
 #include "vattention/attention/partial.hpp"
 #include "vattention/attention/result.hpp"
 #include "vattention/attention/softmax_state.hpp"
+#include "vattention/attention/squares.hpp"
 #include "vattention/attention/weighted.hpp"
 #include "vattention/base_sampling/uniform.hpp"
 #include "vattention/budget/clt.hpp"

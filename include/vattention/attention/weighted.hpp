@@ -6,7 +6,7 @@
 #include <array>
 
 #include "vattention/attention/softmax_state.hpp"
-#include "vattention/core/outlook.hpp"
+#include "vattention/attention/squares.hpp"
 #include "vattention/kernels/prefetch.hpp"
 
 namespace vattn {
@@ -39,16 +39,6 @@ public:
     for (int h = 0; h < call_.heads(); ++h) start(h);
     for (int group = 0; group < variance_groups; ++group) add_group(group);
     for (int h = 0; h < call_.heads(); ++h) finish(h, scheme, residual);
-  }
-
-  /// Squares y_i^2 of what each drawn row contributes to a sum, into ws.squares, for draws of
-  /// independent inclusions: w^2, w^2 |v|^2, or w^2 |v - o^|^2, which reads the drawn values again.
-  contributions squares(int head, contribution what) noexcept {
-    const index_t count = ws_.drawn.size();
-    contributions sum{{ws_.squares.data(), static_cast<std::size_t>(count)}, 0.0};
-    for (index_t at = 0; at < count; at += workspace::block)
-      sum.total += square_block(head, what, at, std::min(workspace::block, count - at));
-    return sum;
   }
 
 private:
@@ -176,7 +166,7 @@ private:
     float* t = weights_of(parts() - 1, h);
     const float* logits = ws_.logits_of(h);
     for (index_t i = 0; i < count; ++i) t[i] = logits[positions[i]];
-    exponentiate(ws_.head(h).max_logit(), t, count);
+    detail::exponentiate(call_.kernels, ws_.head(h).max_logit(), t, count);
     if (equal_) {
       const auto inverse = static_cast<float>(1.0 / probability(row_threshold(0)));
       const auto q = static_cast<float>(complement(row_threshold(0)));
@@ -213,16 +203,6 @@ private:
       state.a_vv(group) += sum(parts(), h);
       state.s(group) += (equal_ ? root : 1.0) * sum(1, h);
     }
-  }
-
-  void exponentiate(double max_logit, float* logits, index_t count) const noexcept {
-    if (std::isfinite(max_logit))
-      call_.kernels.exp_shifted(logits, count, static_cast<float>(max_logit), logits);
-    else
-      for (index_t i = 0; i < count; ++i)
-        logits[i] = std::isnan(logits[i]) || max_logit > 0.0
-                        ? std::numeric_limits<float>::quiet_NaN()
-                        : 0.0F;
   }
 
   /// Variances of the sampled sums, then the exact rows on top.
@@ -263,41 +243,6 @@ private:
     if (b < 2.0) return std::numeric_limits<double>::infinity();
     const double q = 1.0 - b / static_cast<double>(residual);
     return std::max(0.0, b / (b - 1.0) * (a - q * total_square / b));
-  }
-
-  double square_block(int head, contribution what, index_t at, index_t count) noexcept {
-    const partial_view state = ws_.head(head);
-    float* w = ws_.weights.data();
-    float* along = w + workspace::block;
-    std::copy_n(ws_.logits_of(head) + at, count, w);
-    exponentiate(state.max_logit(), w, count);
-    double output_norm = 0.0;
-    if (what == contribution::output) output_norm = project(state, at, count, along);
-    double total = 0.0;
-    for (index_t i = 0; i < count; ++i) {
-      const auto norm = static_cast<double>(ws_.sample_norms[at + i]);
-      double square = static_cast<double>(w[i]) * static_cast<double>(w[i]);
-      if (what == contribution::numerator) square *= norm;
-      if (what == contribution::output)
-        square *= std::max(0.0, norm - 2.0 * static_cast<double>(along[i]) + output_norm);
-      ws_.squares[at + i] = static_cast<float>(square);
-      total += square;
-    }
-    return total;
-  }
-  /// v.o^ of a block of drawn rows; returns |o^|^2.
-  double project(const partial_view& state, index_t at, index_t count,
-                 float* along) const noexcept {
-    double norm = 0.0;
-    float* output = ws_.sums.data();
-    for (index_t j = 0; j < value_dim(); ++j) {
-      output[j] = static_cast<float>(state.numerator()[j] / state.denominator());
-      norm += static_cast<double>(output[j]) * static_cast<double>(output[j]);
-    }
-    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = call_.kv.value_row(row(at + i));
-    call_.kernels.dot_rows(call_.kv.value_type(), ws_.addresses.data(), count, 0, value_dim(),
-                           output, value_dim(), 1, along, workspace::block);
-    return norm;
   }
 
   static constexpr int most_heads = 64;

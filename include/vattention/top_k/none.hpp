@@ -25,8 +25,9 @@ private:
 };
 
 /// Takes no row; the default where a composition names no top-k. Without a predictor a single heavy row
-/// is unlikely to be drawn, and a sample that lacks it cannot know: certificates hold on average at best.
-/// A non-finite key is noticed only when its row is drawn.
+/// is unlikely to be drawn, and a sample that lacks it cannot know; one that has it is pulled to its value
+/// and underrates the variance. The output's certificate held on average on captured heads (7 % beyond at
+/// delta 10 %), but on one row in ten not at all. A non-finite key is noticed only when its row is drawn.
 class none {
 public:
   using role = vattn::role::top_k;
