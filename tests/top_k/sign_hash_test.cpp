@@ -24,7 +24,8 @@ TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
   double square = 0.0;
   for (index_t row = 0; row < 600; ++row) {
     const Eigen::VectorXf key = c.head.keys.row(row).transpose() - centre;
-    const double cosine = key.normalized().dot(c.head.queries.row(0).transpose().normalized());
+    const auto cosine =
+        static_cast<double>(key.normalized().dot(c.head.queries.row(0).transpose().normalized()));
     const double expected = 256.0 * (1.0 - 2.0 * std::acos(cosine) / 3.14159265358979);
     const double off =
         static_cast<double>(c.ws.seen.scores(0)[static_cast<std::size_t>(row)]) - expected;
