@@ -32,8 +32,14 @@ function(vattn_packages_of out out_missing)
   set(${out_missing} "${missing}" PARENT_SCOPE)
 endfunction()
 
+# The kernels, compiled once for all programs.
+file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/kernels.cpp CONTENT
+"#include \"vattention/kernels/dispatch.hpp\"\ntemplate struct vattn::kernels::compiled_rows<>;\n")
+add_library(vattention_kernels OBJECT EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/kernels.cpp)
+target_link_libraries(vattention_kernels PRIVATE vattention::vattention vattention_warnings)
+
 # Adds the program `name` from one source, or says which package it is left out for. Tells by
-# `${name}_ADDED`.
+# `${name}_ADDED`. HEADERS_ONLY: it compiles the kernels itself.
 function(vattn_add_program name source)
   set(${name}_ADDED FALSE PARENT_SCOPE)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
@@ -48,5 +54,9 @@ function(vattn_add_program name source)
   target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE
     vattention::vattention vattention_warnings Threads::Threads ${packages})
+  if(NOT "HEADERS_ONLY" IN_LIST ARGN)
+    target_compile_definitions(${name} PRIVATE VATTN_EXTERN_KERNELS)
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:vattention_kernels>)
+  endif()
   set(${name}_ADDED TRUE PARENT_SCOPE)
 endfunction()

@@ -313,8 +313,8 @@ TEST_CASE("a group of four is as valid as four single queries", "[functor]") {
 }
 
 TEST_CASE("a call allocates nothing once its workspace has grown", "[functor]") {
-  std::unique_ptr<int> seen;
-  REQUIRE(count_allocations([&] { seen = std::make_unique<int>(1); }) ==
+  // Not a new expression: those a compiler may leave out.
+  REQUIRE(count_allocations([] { ::operator delete(::operator new(1)); }) ==
           (counts_allocations ? 1 : 0));
   const random_cache c(
       {.rows = 3000, .dim = 96, .value_dim = 80, .heads = 4, .keys = element::f16});

@@ -7,9 +7,11 @@ usage() {
 Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize]
 
 Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs every test:
-  release   optimised, warnings are errors; all tests, examples, benchmarks built
+  release   optimised, warnings are errors; all tests, examples; benchmarks built, unless a compiler
+            is named
   sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
-            itself and the statistical ones, which are no different there and slow
+            itself, the examples, the statistical ones and the second run of each program under other kernel rows
+            (the tests of the kernels run every row): no different there, and slow
 Build folders: build/release and build/asan-ubsan, with -COMPILER behind if one is named.
 TEXT
 }
@@ -30,9 +32,11 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 groups=(build tests bench examples)
+options=()
 suffix=
 if [ -n "$compiler" ]; then
   suffix=-$(basename "$compiler")
+  options=(-DVATTN_BUILD_BENCH=OFF)
   case $compiler in clang++) groups=(clang "${groups[@]}") ;; esac
   export CXX=$compiler
 fi
@@ -49,7 +53,7 @@ run_stage() {
   local preset=$1 folder=$root/build/$1$suffix
   shift
   printf '\n== %s: %s\n' "$preset$suffix" "$("${CXX:-c++}" --version | head -n 1)"
-  (cd "$root" && cmake --preset "$preset" -B "$folder" "${launcher[@]}") >"$root/build/configure.log" 2>&1 ||
+  (cd "$root" && cmake --preset "$preset" -B "$folder" "${launcher[@]}" "${options[@]}") >"$root/build/configure.log" 2>&1 ||
     { cat "$root/build/configure.log" >&2; vattn_die "CMake could not configure $folder"; }
   cmake --build "$folder" --parallel "$VATTN_JOBS"
   ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$VATTN_JOBS" "$@"
@@ -61,6 +65,6 @@ start=$SECONDS
 if [ "$only" != release ]; then
   [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "${CXX:-c++}"
   export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-  run_stage asan-ubsan -LE '^(build|statistical)$'
+  run_stage asan-ubsan -LE '^(build|statistical|isa)$'
 fi
 printf '\nvattention: all tests passed, %d s\n' $((SECONDS - start))

@@ -140,7 +140,7 @@ TEST_CASE("rows that no head may see are not read", "[softmax_state]") {
           Approx(std::log(p.sum_of_weights(h, rows))).epsilon(1e-6));
 }
 
-TEST_CASE("with nothing but -inf the sums stay zero; NaN does not hide among them",
+TEST_CASE("with nothing but -inf the sums stay zero, and NaN does not hide among them",
           "[softmax_state]") {
   random_cache c({.rows = 5, .dim = 8, .value_dim = 4, .heads = 2});
   std::vector<float> bias(10, masked);

@@ -113,7 +113,7 @@ TEST_CASE("with fewer than 16 uncertain rows the output budget doubles", "[budge
   }
 }
 
-TEST_CASE("a head that is met asks for nothing; one that is not grows the group", "[budget]") {
+TEST_CASE("a head that is met asks for nothing, one that is not grows the group", "[budget]") {
   const budget::output policy(epsilon{0.1}, delta{0.1});
   fake_outlook look(3, n, 1000);
   for (int h = 0; h < 3; ++h) look.judged(h) = bounded(0.1);

@@ -88,7 +88,7 @@ TEST_CASE("logits agree with the double-precision reference, all options at once
   }
 }
 
-TEST_CASE("a product that is not finite is NaN; a hidden row's logit is -inf all the same") {
+TEST_CASE("a product that is not finite is NaN, a hidden row's logit is -inf all the same") {
   test::prepared_call c({4, 16});
   const kv_view kv = c.view();
   const std::vector<float> bias{-infinity, 0.0F, infinity, nan_value};

@@ -50,13 +50,13 @@ TEST_CASE("an extent as a fraction is rounded up") {
   CHECK(fraction(1.0).of((index_t{1} << 31) - 1) == (index_t{1} << 31) - 1);
 }
 
-TEST_CASE("a fraction outside [0, 1] is refused") {
+TEST_CASE("a fraction outside 0 to 1 is refused") {
   CHECK_THROWS_WITH(fraction(1.5), "vattention: extent::fraction: want 0 <= share <= 1, got 1.5");
   CHECK_THROWS_AS(fraction(-0.01), std::invalid_argument);
   CHECK_THROWS_AS(fraction(std::numeric_limits<double>::quiet_NaN()), std::invalid_argument);
 }
 
-TEST_CASE("an extent never leaves [0, population]") {
+TEST_CASE("an extent never leaves 0 to population") {
   for (const index_t population : {0, 1, 2, 3, 10, 97, 32768}) {
     for (const double share : {0.0, 1e-12, 0.02, 1.0 / 3.0, 0.999999999999, 1.0}) {
       const index_t size = fraction(share).of(population);

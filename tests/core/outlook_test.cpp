@@ -52,7 +52,7 @@ TEST_CASE("least_size finds the least size that holds, by bisection") {
     }
 }
 
-TEST_CASE("least_size stays in (low, high], whatever holds") {
+TEST_CASE("least_size stays above low and at most high, whatever holds") {
   const auto always = [](index_t) { return true; };
   const auto never = [](index_t) { return false; };
   CHECK(least_size(0, 100, always) == 1);

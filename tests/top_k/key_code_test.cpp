@@ -218,7 +218,7 @@ TEST_CASE("queries of any size give usable scores or unpredictable rows, never -
   for (const float x : scores[0]) REQUIRE(std::isnan(x));
 }
 
-TEST_CASE("k may be a share; bytes, coverage and widths", "[top_k]") {
+TEST_CASE("k may be a share, and bytes, coverage and widths", "[top_k]") {
   test::prepared_call c({1000, 64, 2});
   CHECK(test::newly_selected(key_code(4, fraction(0.02)), c).size() >= 20);
   c.options.visible_rows = 320;
