@@ -128,8 +128,9 @@ private:
   void prefetch_share(int h, index_t known) const noexcept {
     constexpr index_t half = workspace::upcoming / 2;
     const index_t last = std::min(known, half + half * (h + 1) / heads());
+    const bool to_l1 = kernels::active_plan().to_l1;
     for (index_t i = half + half * h / heads(); i < last; ++i)
-      kernels::prefetch_lines(ws_.addresses[i], value_bytes(call_.kv), true);
+      kernels::prefetch_lines(ws_.addresses[i], value_bytes(call_.kv), to_l1);
   }
 
   /// Asks for the first values in the order of the groups: they are read next.
