@@ -194,7 +194,8 @@ private:
     call_.kernels.dot_rows(element::f32, weights, rows, 0, count, chances_.ones_and_norms.data(),
                            workspace::block, 2, scalars_.data(), rows);
     const auto sum = [&](int part, int h) {
-      return static_cast<double>(scalars_[static_cast<std::size_t>(part * heads() + h)]);
+      const int at = part * heads() + h;
+      return static_cast<double>(scalars_[static_cast<std::size_t>(at)]);
     };
     const double root = std::sqrt(complement(row_threshold(0)));
     for (int h = 0; h < heads(); ++h) {

@@ -136,9 +136,9 @@ VATTN_AVX2 inline void random_blocks(const std::uint32_t* stream, std::uint64_t 
   const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
   index_t i = 0;
   for (; i + 4 <= count; i += 4) {
-    const __m256i number = _mm256_add_epi64(
-        _mm256_set1_epi64x(static_cast<long long>(first + static_cast<std::uint64_t>(i))),
-        _mm256_setr_epi64x(0, 1, 2, 3));
+    const std::uint64_t block = first + static_cast<std::uint64_t>(i);
+    const __m256i number = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<long long>(block)),
+                                            _mm256_setr_epi64x(0, 1, 2, 3));
     __m256i c0 = number, c1 = _mm256_srli_epi64(number, 32);
     __m256i c2 = _mm256_set1_epi64x(stream[2]), c3 = _mm256_set1_epi64x(stream[3]);
     std::uint32_t key0 = stream[0], key1 = stream[1];

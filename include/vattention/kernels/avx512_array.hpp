@@ -131,9 +131,9 @@ VATTN_AVX512 inline void random_blocks(const std::uint32_t* stream, std::uint64_
   const __m512i front = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
   const __m512i back = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
   for (index_t i = 0; i < count; i += 8) {
-    const __m512i number = _mm512_add_epi64(
-        _mm512_set1_epi64(static_cast<long long>(first + static_cast<std::uint64_t>(i))),
-        _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    const std::uint64_t block = first + static_cast<std::uint64_t>(i);
+    const __m512i number = _mm512_add_epi64(_mm512_set1_epi64(static_cast<long long>(block)),
+                                            _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
     __m512i c0 = number, c1 = _mm512_srli_epi64(number, 32);
     __m512i c2 = _mm512_set1_epi64(stream[2]), c3 = _mm512_set1_epi64(stream[3]);
     std::uint32_t key0 = stream[0], key1 = stream[1];
