@@ -70,6 +70,7 @@ TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 12 / ep
         40);
   const auto wide = presets::uniform_output(epsilon{0.6}, delta{0.1});
   CHECK(certificate_of(wide, make_head(head_kind::sharp, 2000, 64, 64, 1, 3)).rows_sampled == 32);
+  CHECK_NOTHROW(presets::uniform_output(epsilon{1e-300}, delta{0.1}));
   const auto tight = presets::uniform_output(epsilon{0.03}, delta{0.1});
   const certificate t = certificate_of(tight, sharp);
   CHECK((t.looks > 1 || t.rows_sampled == 240));

@@ -36,6 +36,13 @@
 #define VATTN_TARGET(features) __attribute__((target(features)))
 #endif
 
+/// Unrolls the loop behind it, up to 16 times.
+#if defined(__clang__)
+#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VATTN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /// Keeps a function whose only effect is a prefetch from being taken for a pure one.
 #ifndef VATTN_ALWAYS_INLINE
 #define VATTN_ALWAYS_INLINE inline __attribute__((always_inline))

@@ -174,7 +174,7 @@ public:
   }
 
   /// Query heads a group may have.
-  static constexpr int max_heads = 64;
+  static constexpr int max_heads = workspace::most_heads;
 
   const budget_type& budget() const noexcept { return budget_; }
   const top_k_type& top_k() const noexcept { return top_k_; }

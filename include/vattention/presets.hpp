@@ -30,8 +30,7 @@ auto paper(epsilon asked, delta miss, TopK top_k, extent base = fraction(0.01)) 
 /// starts at 1 % (at least 12 / epsilon rows, within 32 and 240) and grows until the output's certificate
 /// holds. The floor is measured: from fewer rows some sharp heads met their certificates too early.
 inline auto uniform_output(epsilon asked, delta miss) {
-  const auto base =
-      std::clamp<index_t>(static_cast<index_t>(std::ceil(12.0 / asked.value())), 32, 240);
+  const auto base = static_cast<index_t>(std::clamp(std::ceil(12.0 / asked.value()), 32.0, 240.0));
   return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, fraction(0.02)),
                     base_sampling::uniform(fraction(0.01), base), budget::output(asked, miss),
                     dynamic_sampling::uniform());

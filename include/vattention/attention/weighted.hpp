@@ -189,7 +189,7 @@ private:
   /// Sums of t, a, a |v|^2 and s of a block, for all heads.
   void add_scalars(int group, index_t count) noexcept {
     const int rows = parts() * heads();
-    const void* weights[3 * most_heads];
+    const void* weights[3 * workspace::most_heads];
     for (int i = 0; i < rows; ++i) weights[i] = ws_.weights.data() + i * workspace::block;
     call_.kernels.dot_rows(element::f32, weights, rows, 0, count, chances_.ones_and_norms.data(),
                            workspace::block, 2, scalars_.data(), rows);
@@ -247,8 +247,6 @@ private:
     return std::max(0.0, b / (b - 1.0) * (a - q * total_square / b));
   }
 
-  static constexpr int most_heads = 64;
-
   /// 1 / p, 1 - p and sqrt(1 - p) of a block's rows, and their squared value norms behind a row of ones.
   struct block_chances {
     float inverse[workspace::block], complement[workspace::block], root[workspace::block];
@@ -263,7 +261,7 @@ private:
   std::array<index_t, variance_groups + 1> begin_{};
   bool equal_ = true;
   block_chances chances_;
-  std::array<float, 6 * most_heads> scalars_;
+  std::array<float, 6 * workspace::most_heads> scalars_;
 };
 
 }  // namespace vattn

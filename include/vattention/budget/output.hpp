@@ -73,9 +73,7 @@ private:
   template <outlook Look>
   double allowed(Look& look, int h) const noexcept {
     const partial_view state = look.state(h);
-    double norm = 0.0;
-    for (index_t j = 0; j < state.value_dim(); ++j)
-      norm += state.numerator()[j] * state.numerator()[j];
+    const double norm = vattn::detail::dot(state.numerator(), state.numerator(), state.value_dim());
     const double e = asked_ / (1.0 + asked_);
     return e * e * norm / look.judged(h).factor;
   }

@@ -75,30 +75,28 @@ inline void centre_rows(float* x, index_t value_dim) noexcept {
   }
 }
 
-}  // namespace detail
+/// Trace and squared Frobenius norm of a Gram matrix.
+struct gram_sums {
+  double trace = 0.0, squares = 0.0;
+};
 
-namespace detail {
-
-/// Squared Frobenius norm of the Gram matrix of 32 rows `[32 x d_v]`, and its diagonal into the first
-/// 32 places of `gram` `[8 x 32]`. By symmetry 5/8 of the products are formed.
-inline double gram_norm(const float* x, index_t value_dim, float* gram) noexcept {
+/// Of 32 rows `[32 x d_v]`; `gram` is scratch `[8 x 32]`. By symmetry 5/8 of the products are formed.
+inline gram_sums sum_gram(const float* x, index_t value_dim, float* gram) noexcept {
   constexpr int block = 8;
   const void* rows[variance_groups];
   for (int g = 0; g < variance_groups; ++g) rows[g] = x + g * value_dim;
-  float diagonal[variance_groups];
-  double norm = 0.0;
+  gram_sums sums;
   for (int first = 0; first < variance_groups; first += block) {
     const int count = variance_groups - first;
     kernels::active().dot_rows(element::f32, rows + first, count, 0, value_dim,
                                x + first * value_dim, value_dim, block, gram, variance_groups);
     for (int i = 0; i < block; ++i) {
       const float* row = gram + i * variance_groups;
-      diagonal[first + i] = row[i];
-      norm += 2.0 * dot(row, row, count) - dot(row, row, block);
+      sums.trace += static_cast<double>(row[i]);
+      sums.squares += 2.0 * dot(row, row, count) - dot(row, row, block);
     }
   }
-  std::copy_n(diagonal, variance_groups, gram);
-  return norm;
+  return sums;
 }
 
 }  // namespace detail
@@ -123,12 +121,10 @@ inline double effective_rank(const partial_view& state, workspace& ws) noexcept 
       centred[j] = static_cast<float>(scale) * s_v[j] - s * numerator[j];
   }
   detail::centre_rows(x, value_dim);
-  const double frobenius = detail::gram_norm(x, value_dim, gram);
-  double trace = 0.0;
-  for (int g = 0; g < variance_groups; ++g) trace += static_cast<double>(gram[g]);
+  const detail::gram_sums sums = detail::sum_gram(x, value_dim, gram);
   constexpr double free = variance_groups - 1;
-  const double t1 = trace / free;
-  const double t2 = frobenius / (free * free);
+  const double t1 = sums.trace / free;
+  const double t2 = sums.squares / (free * free);
   const double a2 = free * free / ((free - 1.0) * (free + 2.0)) * (t2 - t1 * t1 / free);
   const auto most = static_cast<double>(value_dim);
   return a2 > 0.0 ? std::min(most, std::max(1.0, t1 * t1 / a2)) : most;

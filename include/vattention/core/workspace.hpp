@@ -50,6 +50,8 @@ class workspace {
 public:
   /// Rows scored, exponentiated and summed at a time: keys, values and weights of a block stay in L2.
   static constexpr index_t block = 256;
+  /// Query heads a group may have.
+  static constexpr int most_heads = 64;
   /// Rows behind a block that its kernel is told of, to prefetch.
   static constexpr index_t upcoming = 64;
 
@@ -75,7 +77,7 @@ public:
     by_group.reserve(rows);
     group_of.reserve(rows);
     squares.reserve(rows);
-    gram.reserve(variance_groups * (value_dim + variance_groups) + value_dim);
+    gram.reserve((variance_groups + 1) * value_dim + 8 * variance_groups);
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
     rotated.reserve(2 * key_dim);

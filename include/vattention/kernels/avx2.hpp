@@ -23,11 +23,6 @@
 #include "vattention/kernels/prefetch.hpp"
 
 #define VATTN_AVX2 VATTN_TARGET("avx2,fma,f16c,popcnt")
-#if defined(__clang__)
-#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VATTN_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace vattn::kernels::avx2 {
 
@@ -228,6 +223,5 @@ inline void dot_rows(element type, const void* const* rows, index_t count, index
 }  // namespace vattn::kernels::avx2
 
 #undef VATTN_AVX2
-#undef VATTN_UNROLL
 
 #endif  // VATTN_X86_KERNELS

@@ -18,11 +18,6 @@
 #include "vattention/kernels/scalar.hpp"
 
 #define VATTN_AVX2 VATTN_TARGET("avx2,fma,f16c,popcnt")
-#if defined(__clang__)
-#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VATTN_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 namespace vattn::kernels::avx2 {
 
@@ -121,6 +116,5 @@ VATTN_AVX2 inline void match_signs(const std::uint64_t* signatures, index_t coun
 }  // namespace vattn::kernels::avx2
 
 #undef VATTN_AVX2
-#undef VATTN_UNROLL
 
 #endif  // VATTN_X86_KERNELS

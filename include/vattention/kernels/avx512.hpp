@@ -26,11 +26,6 @@
 #include "vattention/kernels/prefetch.hpp"
 
 #define VATTN_AVX512 VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")
-#if defined(__clang__)
-#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VATTN_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 #if !defined(__clang__)
 #pragma GCC diagnostic push
@@ -282,6 +277,5 @@ inline void dot_rows(element type, const void* const* rows, index_t count, index
 #endif
 
 #undef VATTN_AVX512
-#undef VATTN_UNROLL
 
 #endif  // VATTN_X86_KERNELS

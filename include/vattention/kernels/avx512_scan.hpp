@@ -24,11 +24,6 @@
   VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,popcnt")
 #define VATTN_AVX512_POPCNT \
   VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,avx2,fma,f16c,popcnt")
-#if defined(__clang__)
-#define VATTN_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VATTN_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 #if !defined(__clang__)
 #pragma GCC diagnostic push
@@ -225,6 +220,5 @@ inline void match_signs_popcnt(const std::uint64_t* signatures, index_t count, i
 #undef VATTN_AVX512
 #undef VATTN_AVX512_VNNI
 #undef VATTN_AVX512_POPCNT
-#undef VATTN_UNROLL
 
 #endif  // VATTN_X86_KERNELS
