@@ -133,7 +133,9 @@ public:
     std::array<std::vector<double>, 2> times;
     for (std::uint64_t seed = 0; seed < 201; ++seed) {
       const vattn::decode<vattn::kv_view> call(query_, kv_, {.seed = seed});
-      const vattn::drawing<vattn::kv_view> d{call, ws_.seen, rest, ws_.draws, ws_.drawn};
+      const vattn::top_k::none predictor;
+      const vattn::top_k::no_index index;
+      const vattn::drawing d{call, rest, predictor, index, ws_};
       ws_.drawn.reset(kv_.rows());
       times[0].push_back(timed([&] { first.draw(d); }));
       times[1].push_back(timed([&] { Growth().grow(d, {&size, 1}); }));

@@ -39,8 +39,8 @@ std::uint64_t append_by_gaps(Drawn& drawn, vattn::index_t count, double share,
 
 /// Raises every residual row's inclusion probability to size / n. A row not drawn yet joins with
 /// (p' - p) / (1 - p), so samples are nested. O(rows drawn + n / 64).
-template <vattn::cache_view View>
-void grow(const vattn::drawing<View>& d, vattn::index_t size, bool first) noexcept {
+template <class Drawing>
+void grow(const Drawing& d, vattn::index_t size, bool first) noexcept {
   const vattn::index_t n = d.rest.size();
   double* const kept = d.state.constants.data();
   if (first) {
@@ -88,8 +88,8 @@ public:
   vattn::index_t size(vattn::index_t population) const noexcept {
     return std::min(population, std::max(at_least_, size_.of(population)));
   }
-  template <vattn::cache_view View>
-  void draw(const vattn::drawing<View>& d) const noexcept {
+  template <class Drawing>
+  void draw(const Drawing& d) const noexcept {
     bernoulli_detail::grow(d, size(d.rest.size()), true);
   }
 
@@ -105,20 +105,20 @@ public:
   using role = vattn::role::dynamic_sampling;
   static constexpr vattn::design scheme = vattn::design::independent;
 
-  template <vattn::cache_view View>
-  void grow(const vattn::drawing<View>& d, std::span<const vattn::index_t> sizes) const noexcept {
+  template <class Drawing>
+  void grow(const Drawing& d, std::span<const vattn::index_t> sizes) const noexcept {
     const vattn::index_t most = *std::max_element(sizes.begin(), sizes.end());
     bernoulli_detail::grow(d, std::min(d.rest.size(), most), false);
   }
 
-  template <vattn::cache_view View>
-  vattn::index_t size(const vattn::drawing<View>& d, int /*head*/) const noexcept {
+  template <class Drawing>
+  vattn::index_t size(const Drawing& d, int /*head*/) const noexcept {
     return static_cast<vattn::index_t>(d.state.constants[bernoulli_detail::size_slot]);
   }
 
   /// sum over the present sample of y^2 (1 - p') / (p' p).
-  template <vattn::cache_view View>
-  double variance_at(const vattn::drawing<View>& d, int head, const vattn::contributions& y,
+  template <class Drawing>
+  double variance_at(const Drawing& d, int head, const vattn::contributions& y,
                      vattn::index_t size_then, vattn::correction finite) const noexcept {
     const auto n = static_cast<double>(d.rest.size());
     const double p = static_cast<double>(size(d, head)) / n;

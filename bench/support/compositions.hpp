@@ -155,23 +155,36 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
                         dynamic_sampling::uniform());
     });
   };
+  const auto cascaded = [&](int coarse, int fine) {
+    return of_library(name, cells, [=](epsilon e, delta d) {
+      return vattention(static_indices::sink_window(32, 64), top_k::cascade(coarse, fine),
+                        base_sampling::proportional(), budget::output(e, d),
+                        dynamic_sampling::proportional());
+    });
+  };
   if (name == "paper-oracle") return paper(top_k::oracle(k));
   if (name == "paper-key-code") return paper(top_k::key_code(4, k));
   if (name == "paper-sign-hash") return paper(top_k::sign_hash(64, k));
   if (name == "authors") return std::make_unique<authors_composition>(cells);
   if (name == "uniform-output") return of_library(name, cells, presets::uniform_output);
+  if (name == "proportional") return of_library(name, cells, presets::proportional);
+  if (name == "default") return of_library(name, cells, presets::standard);
+  if (name == "fast") return of_library(name, cells, presets::fast);
+  if (name == "embedded") return cascaded(2, 2);
+  if (name == "fast-4") return cascaded(1, 4);
   if (name == "uniform-sign-hash") return with_predictor(top_k::sign_hash(64, k));
   if (name == "uniform-no-top-k") return with_predictor(top_k::none());
   throw std::runtime_error("no composition is named '" + name + "'");
 }
 
 inline std::vector<std::string> composition_names() {
-  return {"paper-oracle", "paper-key-code", "paper-sign-hash", "authors", "uniform-output"};
+  return {"paper-oracle",   "paper-key-code", "paper-sign-hash", "authors",
+          "uniform-output", "proportional",   "default",         "fast"};
 }
 
 /// The default's budget with a lesser predictor, from a base sample of 3 %: what the predictor is for.
 inline std::vector<std::string> other_composition_names() {
-  return {"uniform-sign-hash", "uniform-no-top-k"};
+  return {"uniform-sign-hash", "uniform-no-top-k", "embedded", "fast-4"};
 }
 
 }  // namespace vattn_bench

@@ -17,12 +17,11 @@ namespace vattn {
 namespace detail {
 
 /// What a budget sees: the partial results and the sampler behind the `outlook` concept.
-template <cache_view View, class Sampler>
+template <class Drawing, class Sampler>
 class pipeline_outlook {
 public:
-  pipeline_outlook(const drawing<View>& d, const Sampler& sampler, workspace& ws,
-                   std::span<judgement> judged) noexcept
-      : d_(d), sampler_(sampler), ws_(ws), judged_(judged) {}
+  pipeline_outlook(const Drawing& d, const Sampler& sampler, std::span<judgement> judged) noexcept
+      : d_(d), sampler_(sampler), ws_(d.ws), judged_(judged) {}
 
   int heads() const noexcept { return d_.call.heads(); }
   int look() const noexcept { return look_; }
@@ -58,7 +57,7 @@ private:
     return {{}, v * b / (n * n * (1.0 / b - 1.0 / n))};
   }
 
-  const drawing<View>& d_;
+  const Drawing& d_;
   const Sampler& sampler_;
   workspace& ws_;
   std::span<judgement> judged_;
@@ -129,12 +128,12 @@ public:
     weighted_attention<View> pass(call, ws);
 
     // 3 base sample of the rest: rows with their inclusion probabilities
-    const drawing<View> d{call, ws.seen, rest, ws.draws, ws.drawn};
+    const drawing d{call, rest, top_k_, index, ws};
     base_sampling_.draw(d);
 
     // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
     judgement judged[max_heads];
-    detail::pipeline_outlook<View, dynamic_sampling_type> look(d, dynamic_sampling_, ws, judged);
+    detail::pipeline_outlook look(d, dynamic_sampling_, judged);
     for (;; look.next_look()) {
       pass.read_fresh();
       pass.estimate(dynamic_sampling_type::scheme, rest.size());
@@ -209,7 +208,7 @@ private:
   /// The dense kernel on everything visible; its result bit for bit.
   template <cache_view View>
   result read_all(const decode<View>& call, workspace& ws, int looks) const noexcept {
-    result all = detail::dense_checked(call, ws, top_k_.bytes_scanned(call), looks);
+    result all = detail::dense_checked(call, ws, index_bytes(call, looks > 0, ws), looks);
     for (int h = 0; h < call.heads(); ++h) {
       ws.certificates[h].epsilon_asked = budget_.asked();
       ws.certificates[h].delta = budget_.delta();
@@ -236,9 +235,17 @@ private:
     state.rows_total() = static_cast<double>(call.visible - hidden);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
-    state.bytes_touched() = static_cast<double>(top_k_.bytes_scanned(call) +
+    state.bytes_touched() = static_cast<double>(index_bytes(call, true, ws) +
                                                 (exact + ws.drawn.size()) *
                                                     (key_bytes(call.kv) + value_bytes(call.kv)));
+  }
+
+  /// Bytes of the predictor's index that were read.
+  template <cache_view View>
+  index_t index_bytes(const decode<View>& call, bool sampled, const workspace& ws) const noexcept {
+    if constexpr (detail::takes_proposals<base_sampling_type>)
+      if (sampled) return top_k_.bytes_proposed(call, ws.draws.refined.size());
+    return top_k_.bytes_scanned(call);
   }
 
   void certify(const partial_view& state, int h, const judgement& judged,

@@ -6,13 +6,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vattention/base_sampling/proportional.hpp"
 #include "vattention/base_sampling/uniform.hpp"
 #include "vattention/budget/clt.hpp"
 #include "vattention/budget/output.hpp"
+#include "vattention/dynamic_sampling/proportional.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"
 #include "vattention/static_indices/sink_window.hpp"
-#include "vattention/top_k/key_code.hpp"
+#include "vattention/top_k/cascade.hpp"
 
 namespace vattn::presets {
 
@@ -34,6 +36,30 @@ inline auto uniform_output(epsilon asked, delta miss) {
   return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, fraction(0.02)),
                     base_sampling::uniform(fraction(0.01), base), budget::output(asked, miss),
                     dynamic_sampling::uniform());
+}
+
+/// A sample in proportion to weights predicted by a 4-bit code of every key: 32 sinks, 64 window rows, no
+/// separate top-k, and growth until the output's certificate holds.
+inline auto proportional(epsilon asked, delta miss) {
+  return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, rows(0)),
+                    base_sampling::proportional(), budget::output(asked, miss),
+                    dynamic_sampling::proportional());
+}
+
+/// The default: as `proportional`, with weights predicted by a 2-bit code of every key and refined by a
+/// 4-bit code of the few that matter: half the bytes, the same validity.
+inline auto standard(epsilon asked, delta miss) {
+  return vattention(static_indices::sink_window(32, 64), top_k::cascade(2, 4),
+                    base_sampling::proportional(), budget::output(asked, miss),
+                    dynamic_sampling::proportional());
+}
+
+/// As `standard`, with a 1-bit code first: fewer bytes still, but certificates hold on average only; about
+/// one (head, query) pair in two hundred misses epsilon more often than delta.
+inline auto fast(epsilon asked, delta miss) {
+  return vattention(static_indices::sink_window(32, 64), top_k::cascade(1, 2),
+                    base_sampling::proportional(), budget::output(asked, miss),
+                    dynamic_sampling::proportional());
 }
 
 }  // namespace vattn::presets

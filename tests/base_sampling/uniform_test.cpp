@@ -35,7 +35,7 @@ TEST_CASE("the size is the larger of share and floor, within the residual") {
 
 TEST_CASE("a base sample has the size it states and equal probabilities") {
   const base_sampling::uniform base(rows(48));
-  test::sampling s(base, dynamic_sampling::uniform());
+  test::sampling s(test::with_oracle(base, dynamic_sampling::uniform()));
   s.draw({3});
   CHECK(s.drawn().size() == 48);
   const double p = 48.0 / static_cast<double>(s.residual());
@@ -45,7 +45,8 @@ TEST_CASE("a base sample has the size it states and equal probabilities") {
 
 TEST_CASE("an empty residual gives an empty draw") {
   const base_sampling::uniform base(rows(48));
-  test::sampling s(base, dynamic_sampling::uniform(), 1, 8);  // the 8 visible rows are all exact
+  test::sampling s(test::with_oracle(base, dynamic_sampling::uniform()), 1,
+                   8);  // the 8 visible rows are all exact
   s.draw({3});
   CHECK(s.residual() == 0);
   CHECK(s.drawn().size() == 0);

@@ -50,18 +50,18 @@ struct misspelt_top_k : top_k::none {
 };
 struct throwing_base : base_sampling::uniform {
   using uniform::uniform;
-  template <cache_view View>
-  void draw(const drawing<View>&) const {}
+  template <class Drawing>
+  void draw(const Drawing&) const {}
 };
 struct schemeless_base {
   using role = vattn::role::base_sampling;
   index_t size(index_t n) const noexcept { return n; }
-  template <cache_view View>
-  void draw(const drawing<View>&) const noexcept {}
+  template <class Drawing>
+  void draw(const Drawing&) const noexcept {}
 };
 struct throwing_growth : dynamic_sampling::uniform {
-  template <cache_view View>
-  void grow(const drawing<View>&, std::span<const index_t>) const {}
+  template <class Drawing>
+  void grow(const Drawing&, std::span<const index_t>) const {}
 };
 struct throwing_budget : budget::fixed {
   using fixed::fixed;

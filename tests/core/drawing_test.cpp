@@ -5,6 +5,7 @@
 
 #include "support/catch.hpp"
 #include "support/prepared_call.hpp"
+#include "vattention/top_k/oracle.hpp"
 
 using namespace vattn;
 
@@ -23,9 +24,13 @@ TEST_CASE("a drawing refers to its parts and owns none") {
   const decode<kv_view> call(queries, kv, {});
   c.begin(true, {1, 2});
   const population rest(call.visible, c.ws.exact);
-  const drawing<kv_view> d{call, c.ws.seen, rest, c.ws.draws, c.ws.drawn};
+  const top_k::oracle predictor(rows(0));
+  const top_k::no_index index;
+  const drawing d{call, rest, predictor, index, c.ws};
   CHECK(&d.call == &call);
+  CHECK(&d.predictor == &predictor);
   CHECK(&d.drawn == &c.ws.drawn);
+  CHECK(&d.state == &c.ws.draws);
   CHECK(d.rest.size() == 38);
   d.drawn.append(3, certain);  // a sampler writes through a const drawing
   CHECK(c.ws.drawn.size() == 1);

@@ -11,7 +11,8 @@ TEST_CASE("dynamic uniform keeps the contract of samplers", "[sampling]") {
 }
 
 TEST_CASE("a growth is the prefix of one permutation: the base sample is part of it") {
-  test::sampling s(base_sampling::uniform(rows(20)), dynamic_sampling::uniform());
+  test::sampling s(
+      test::with_oracle(base_sampling::uniform(rows(20)), dynamic_sampling::uniform()));
   s.draw({5});
   const std::vector<row_t> base = s.drawn_rows();
   s.grow(90);
@@ -23,7 +24,8 @@ TEST_CASE("a growth is the prefix of one permutation: the base sample is part of
 }
 
 TEST_CASE("every head gets what the neediest asked for, within the residual") {
-  test::sampling s(base_sampling::uniform(rows(20)), dynamic_sampling::uniform(), 3);
+  test::sampling s(test::with_oracle(base_sampling::uniform(rows(20)), dynamic_sampling::uniform()),
+                   3);
   s.draw({5});
   s.grow_heads({20, 31, 25});
   CHECK(s.size(0) == 31);
@@ -34,7 +36,8 @@ TEST_CASE("every head gets what the neediest asked for, within the residual") {
 }
 
 TEST_CASE("a growth by nothing changes nothing and has no fresh rows") {
-  test::sampling s(base_sampling::uniform(rows(20)), dynamic_sampling::uniform());
+  test::sampling s(
+      test::with_oracle(base_sampling::uniform(rows(20)), dynamic_sampling::uniform()));
   s.draw({5});
   const std::vector<row_t> before = s.drawn_rows();
   s.grow(20);
@@ -43,7 +46,7 @@ TEST_CASE("a growth by nothing changes nothing and has no fresh rows") {
 }
 
 TEST_CASE("the variance at another size is n^2 (1/size - 1/n) mean(y^2)") {
-  test::sampling s(base_sampling::uniform(rows(4)), dynamic_sampling::uniform());
+  test::sampling s(test::with_oracle(base_sampling::uniform(rows(4)), dynamic_sampling::uniform()));
   s.draw({5});
   const contributions y{{}, 8.0};  // of 4 rows: mean 2
   const auto n = static_cast<double>(s.residual());

@@ -13,15 +13,38 @@
 
 namespace vattn::test {
 
-/// A residual with everything a sampler may look at, and one draw from it. The cache has 400 rows, of
-/// which rows 0..9 and every 7th are read exactly; scores are true logits.
+/// What the contract is asked of. The predictor's scores are made for queries times `sharpness`.
+template <class Base, class Dynamic, class Predictor>
+struct samplers {
+  Base base;
+  Dynamic dynamic;
+  Predictor predictor;
+  float sharpness = 1.0F;
+};
+template <class Base, class Dynamic, class Predictor>
+samplers(Base, Dynamic, Predictor) -> samplers<Base, Dynamic, Predictor>;
+/// With exact scores to look at.
 template <class Base, class Dynamic>
+samplers<Base, Dynamic, top_k::oracle> with_oracle(const Base& base, const Dynamic& dynamic) {
+  return {base, dynamic, top_k::oracle(rows(0))};
+}
+
+/// A residual with everything a sampler may look at, and one draw from it. The cache has 400 rows, of
+/// which rows 0..9 and every 7th are read exactly; the predictor takes no row.
+template <class Base, class Dynamic, class Predictor>
 class sampling {
 public:
-  sampling(const Base& base, const Dynamic& dynamic, int heads = 2, index_t visible = -1)
-      : base_(base), dynamic_(dynamic), c_({400, 16, heads}) {
+  explicit sampling(const samplers<Base, Dynamic, Predictor>& of, int heads = 2,
+                    index_t visible = -1)
+      : base_(of.base),
+        dynamic_(of.dynamic),
+        predictor_(of.predictor),
+        c_({400, 16, heads}),
+        kv_(c_.view()),
+        index_(predictor_.make_index(16)) {
+    for (index_t i = 0; i < c_.head.queries.size(); ++i) c_.head.queries.data()[i] *= of.sharpness;
+    index_.append(kv_);
     c_.options.visible_rows = visible;
-    kv_ = c_.view();
     queries_ = c_.group();
     for (row_t row = 0; row < c_.visible(); ++row)
       if (row < 10 || row % 7 == 0) exact_.push_back(row);
@@ -36,9 +59,8 @@ public:
     call_.reset();
     call_ = std::make_unique<decode<kv_view>>(queries_, kv_, key);
     c_.begin(true, exact_);
-    const top_k::oracle oracle(rows(0));
-    oracle.predict(*call_, top_k::no_index(), c_.ws.seen, c_.ws);
-    oracle.select(*call_, c_.ws.seen, c_.ws);
+    predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
+    predictor_.select(*call_, c_.ws.seen, c_.ws);
     rest_ = std::make_unique<population>(call_->visible, c_.ws.exact);
   }
   /// Grows every head's sample to `size`.
@@ -65,13 +87,15 @@ public:
   }
   const Base& base() const { return base_; }
 
-  drawing<kv_view> drawing_() { return {*call_, c_.ws.seen, *rest_, c_.ws.draws, c_.ws.drawn}; }
+  drawing<kv_view, Predictor> drawing_() { return {*call_, *rest_, predictor_, index_, c_.ws}; }
 
 private:
   Base base_;
   Dynamic dynamic_;
+  Predictor predictor_;
   prepared_call c_;
-  kv_view kv_{rows_view(), rows_view()};
+  kv_view kv_;
+  typename Predictor::index_type index_;
   query_group queries_;
   std::vector<row_t> exact_;
   std::unique_ptr<decode<kv_view>> call_;
@@ -101,9 +125,9 @@ void check_valid_draw(const S& s) {
 }
 
 /// A growth keeps the rows and their order, lets no probability fall, and adds fresh rows behind.
-template <class Base, class Dynamic>
-void check_growth(const Base& base, const Dynamic& dynamic) {
-  sampling s(base, dynamic);
+template <class S>
+void check_growth(const S& of) {
+  sampling s(of);
   s.draw({42});
   check_valid_draw(s);
   CHECK(s.drawn().fresh() == 0);
@@ -128,10 +152,10 @@ void check_growth(const Base& base, const Dynamic& dynamic) {
 }
 
 /// The draw is a function of the draw key; other keys draw other rows. In steps or at once: the same.
-template <class Base, class Dynamic>
-void check_reproducible(const Base& base, const Dynamic& dynamic) {
+template <class S>
+void check_reproducible(const S& of) {
   const auto rows_of = [&](draw_key key, bool twice) {
-    sampling s(base, dynamic);
+    sampling s(of);
     if (twice) s.draw({1, 2, 3, 4, 5});
     s.draw(key);
     s.grow(s.size() + 60);
@@ -147,7 +171,7 @@ void check_reproducible(const Base& base, const Dynamic& dynamic) {
                                {7, 11, 3, 5, 14}})
     CHECK(rows_of(key, false).first != rows_of(other, false).first);
 
-  sampling a(base, dynamic), b(base, dynamic);
+  sampling a(of), b(of);
   a.draw(key);
   b.draw(key);
   const index_t size = a.size();
@@ -161,10 +185,10 @@ void check_reproducible(const Base& base, const Dynamic& dynamic) {
 
 /// Over 2000 keys, sum y / p is unbiased: within 5 standard errors for each of three y, of which a
 /// correct sampler fails one in 6e5 times. Counts where the estimator has a spread at all.
-template <class Base, class Dynamic>
-void check_unbiased(const Base& base, const Dynamic& dynamic) {
+template <class S>
+void check_unbiased(const S& of) {
   constexpr int trials = 2000;
-  sampling s(base, dynamic, 1);
+  sampling s(of, 1);
   const auto y = [](int which, row_t row) {
     return which == 0 ? 1.0 : which == 1 ? (row % 3 == 0 ? 1.0 : 0.0) : static_cast<double>(row);
   };
@@ -192,10 +216,10 @@ void check_unbiased(const Base& base, const Dynamic& dynamic) {
 /// Draws of fixed size: every rank equally likely, in the base sample and in the growth. Pearson's
 /// statistic with the covariance of sampling without replacement, (n - 1) / n sum (c - Tp)^2 / (Tp q),
 /// against the chi-square quantile of false alarm 1e-6 by Wilson and Hilferty.
-template <class Base, class Dynamic>
-void check_equally_likely(const Base& base, const Dynamic& dynamic) {
+template <class S>
+void check_equally_likely(const S& of) {
   constexpr int trials = 4000;
-  sampling s(base, dynamic, 1);
+  sampling s(of, 1);
   std::vector<double> count(400, 0.0);
   double drawn = 0.0;
   for (std::uint64_t t = 0; t < trials; ++t) {
@@ -221,10 +245,10 @@ void check_equally_likely(const Base& base, const Dynamic& dynamic) {
 /// variance_at falls with the size, to 0 at the whole residual; without the correction it is no
 /// smaller. At the present size it averages to the true variance of sum y / p, here with y = +-1 in
 /// turn along the residual: 1500 trials, 6 standard errors of a variance.
-template <class Base, class Dynamic>
-void check_variance(const Base& base, const Dynamic& dynamic) {
+template <class S>
+void check_variance(const S& of) {
   constexpr int trials = 1500;
-  sampling s(base, dynamic, 1);
+  sampling s(of, 1);
   s.begin({});
   std::vector<double> y(400, 0.0);
   double truth = 0.0;
@@ -257,23 +281,23 @@ void check_variance(const Base& base, const Dynamic& dynamic) {
 }
 
 /// Drawing and growing allocate nothing; hidden causal rows and an empty residual are no trouble.
-template <class Base, class Dynamic>
-void check_draw_edges(const Base& base, const Dynamic& dynamic) {
-  sampling s(base, dynamic);
+template <class S>
+void check_draw_edges(const S& of) {
+  sampling s(of);
   s.begin({1});
   const auto d = s.drawing_();
   const std::vector<index_t> half(2, s.residual() / 2), all(2, s.residual());
   CHECK(count_allocations([&] {
-          base.draw(d);
-          dynamic.grow(d, half);
-          dynamic.grow(d, all);
+          of.base.draw(d);
+          of.dynamic.grow(d, half);
+          of.dynamic.grow(d, all);
         }) == 0);
   for (const index_t visible : {399, 64, 12, 11, 1}) {
     CAPTURE(visible);
-    sampling few(base, dynamic, 3, visible);
+    sampling few(of, 3, visible);
     few.draw({2});
     check_valid_draw(few);
-    CHECK(base.size(few.residual()) <= few.residual());
+    CHECK(of.base.size(few.residual()) <= few.residual());
     few.grow(few.residual());
     check_valid_draw(few);
     CHECK(few.drawn().size() == few.residual());
@@ -281,9 +305,9 @@ void check_draw_edges(const Base& base, const Dynamic& dynamic) {
 }
 
 /// A group is served by its neediest head.
-template <class Base, class Dynamic>
-void check_group(const Base& base, const Dynamic& dynamic) {
-  sampling s(base, dynamic, 3);
+template <class S>
+void check_group(const S& of) {
+  sampling s(of, 3);
   s.draw({8});
   const index_t size = s.size(0);
   s.grow_heads({size, size + 50, size + 10});
@@ -292,18 +316,21 @@ void check_group(const Base& base, const Dynamic& dynamic) {
   CHECK(s.size(2) >= size + 10);
 }
 
-template <class Base, class Dynamic>
-void check_sampler_contract(const Base& base, const Dynamic& dynamic) {
+template <class Base, class Dynamic, class Predictor = top_k::oracle>
+void check_sampler_contract(const Base& base, const Dynamic& dynamic,
+                            const Predictor& predictor = Predictor(rows(0)),
+                            float sharpness = 1.0F) {
   STATIC_REQUIRE(base_sampling_policy<Base>);
   STATIC_REQUIRE(dynamic_sampling_policy<Dynamic>);
   STATIC_REQUIRE(Base::scheme == Dynamic::scheme);
-  check_growth(base, dynamic);
-  check_reproducible(base, dynamic);
-  check_unbiased(base, dynamic);
-  if constexpr (Base::scheme == design::fixed_size) check_equally_likely(base, dynamic);
-  check_variance(base, dynamic);
-  check_draw_edges(base, dynamic);
-  check_group(base, dynamic);
+  const samplers<Base, Dynamic, Predictor> of{base, dynamic, predictor, sharpness};
+  check_growth(of);
+  check_reproducible(of);
+  check_unbiased(of);
+  if constexpr (Base::scheme == design::fixed_size) check_equally_likely(of);
+  check_variance(of);
+  check_draw_edges(of);
+  check_group(of);
 }
 
 }  // namespace vattn::test

@@ -24,8 +24,8 @@ public:
     return std::min(population, std::max(at_least_, size_.of(population)));
   }
 
-  template <cache_view View>
-  void draw(const drawing<View>& d) const noexcept {
+  template <class Drawing>
+  void draw(const Drawing& d) const noexcept {
     grow_simple_random_sample(d, size(d.rest.size()));
   }
 

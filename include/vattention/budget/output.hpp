@@ -12,7 +12,8 @@ namespace vattn::budget {
 
 /// Grows the sample until `bound_output` is at most epsilon for every head, judging anew after each
 /// growth. The next size solves factor V(size) <= (epsilon / (1 + epsilon) ||N^||)^2, within 1.15 (1.5
-/// from the second look on) and 4 times the present one; fewer than 16 uncertain rows always double it.
+/// from the second look on) and 4 times the present one, and is 5 % above that, which saves more looks
+/// than it costs rows; fewer than 16 uncertain rows always double it.
 /// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read; at once, if
 /// 70 % would not do even without inflation.
 ///
@@ -94,9 +95,10 @@ private:
     const double largest = allowed(look, h);
     const auto low = static_cast<index_t>(least) - 1;
     const index_t high = std::min(look.population(), static_cast<index_t>(4.0 * present));
-    return least_size(low, std::max(low + 1, high), [&](index_t size) {
+    const index_t solved = least_size(low, std::max(low + 1, high), [&](index_t size) {
       return look.variance(h, contribution::output, size, correction::finite_population) <= largest;
     });
+    return solved + solved / 20;
   }
 
   double asked_, delta_;

@@ -58,6 +58,12 @@ template <class Base, class Dynamic>
   requires requires { Base::scheme == Dynamic::scheme; }
 inline constexpr bool same_scheme<Base, Dynamic> = Base::scheme == Dynamic::scheme;
 
+/// False only where a sampler takes proposals and the predictor, if there is one, offers none.
+template <class P>
+concept takes_proposals = requires { requires std::same_as<typename P::takes, proposals>; };
+template <class Sampler, class Predictor>
+concept predictor_serves = !takes_proposals<Sampler> || proposes_weights<Predictor>;
+
 }  // namespace detail
 
 /// Checks a pack of policies once, with one sentence for each thing that can be wrong.
@@ -112,6 +118,12 @@ struct composition {
                 "variance_at (see core/concepts.hpp)");
   static_assert(detail::same_scheme<one<role::base_sampling>, one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want the scheme of the base sampling");
+  static_assert(detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
+                "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
+                "that makes them (levels, level, temper, refine, bytes_proposed)");
+  static_assert(detail::predictor_serves<one<role::dynamic_sampling>, one<role::top_k>>,
+                "vattention: dynamic_sampling: the sampler takes proposals, want a top_k predictor "
+                "that makes them (levels, level, temper, refine, bytes_proposed)");
 };
 
 }  // namespace vattn

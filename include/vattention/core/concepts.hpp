@@ -72,6 +72,36 @@ concept top_k_policy =
 template <class P>
 concept predicts_log_weights = top_k_policy<P> && P::scores_are_log_weights;
 
+/// What a sampler says that it needs of the predictor: `using takes = proposals;`.
+struct proposals {};
+
+/// Refinement: proposals for sampling in proportion to predicted weight, in one level or two.
+///   levels                    1, or 2 for a cheap look at all rows and a better one at some
+///   level(l)                  floor of level l = 0, 1
+///   temper(call, index, ws)   turns ws.seen's scores into log-weights of level 0, in place: tau p +
+///                             kappa s^2, with s^2 the variance of the prediction's error
+/// and of two levels
+///   reach(call, index, head, at, count, out)  logarithm of what rows [at, at + count), at most 256, may
+///                             turn out to be worth at level 1 over what level 0 says of them
+///   refine(call, index, rows, out, stride, ws)  log-weights of level 1 of listed rows to out[h * stride
+///                             + i]; ws.seen, ws.draws, ws.drawn, ws.picks, ws.weights and ws.squares are
+///                             not its own
+///   bytes_proposed(call, refined)  bytes of index that scan, tempering and that many refinements read
+template <class P>
+concept proposes_weights =
+    predicts_log_weights<P> &&
+    requires(const P& p, const decode<kv_view>& call, const typename P::index_type& index,
+             std::span<const row_t> rows, float* out, index_t stride, workspace& ws) {
+      { P::levels } -> std::convertible_to<int>;
+      { p.level(0) } noexcept -> std::same_as<proposal_level>;
+      { p.temper(call, index, ws) } noexcept -> std::same_as<void>;
+      { p.bytes_proposed(call, stride) } noexcept -> std::same_as<index_t>;
+      requires P::levels == 1 || requires {
+        { p.reach(call, index, 0, stride, stride, out) } noexcept -> std::same_as<void>;
+        { p.refine(call, index, rows, out, stride, ws) } noexcept -> std::same_as<void>;
+      };
+    };
+
 /// Refinement: sound bounds of every visible row's logit, for certificates without a limit argument.
 ///   bounds(call, index, head, lower, upper)  fills both `[visible]`; lower <= logit <= upper always
 template <class P>

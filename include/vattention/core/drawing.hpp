@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// What a sampler works on: the call, what the predictor saw, the residual, and the draw so far.
+/// What a sampler works on: the call, the residual, what the predictor can tell, and the draw so far.
 #pragma once
 
 #include "vattention/core/decode.hpp"
@@ -11,14 +11,38 @@ namespace vattn {
 /// Uses of random numbers; each has a stream of its own under a call's draw key.
 enum class purpose : std::uint32_t { sampling = 1, projection = 2 };
 
-template <cache_view View>
+/// How a level of predicted log-weights t becomes a proposal: with sums over the n residual rows,
+/// g_i = (1 - floor) exp(t_i) / sum_j exp(t_j) + floor / n.
+struct proposal_level {
+  /// Share that is spread evenly, within [0, 1): no row is ever out of reach.
+  double floor = 0.05;
+};
+
+/// A predictor for checking concepts against: it proposes weights in one level.
+struct predictor_archetype {
+  struct index_type {};
+  static constexpr int levels = 1;
+  proposal_level level(int number) const noexcept;
+  template <cache_view View>
+  void temper(const decode<View>& call, const index_type& index, workspace& ws) const noexcept;
+  template <cache_view View>
+  void refine(const decode<View>& call, const index_type& index, std::span<const row_t> rows,
+              float* out, index_t stride, workspace& ws) const noexcept;
+};
+
+template <cache_view View, class Predictor = predictor_archetype>
 struct drawing {
   const decode<View>& call;
-  const predictions& seen;
   const population& rest;
-  draw_state& state;
-  sample& drawn;
+  const Predictor& predictor;
+  const typename Predictor::index_type& index;
+  workspace& ws;
+  draw_state& state = ws.draws;
+  sample& drawn = ws.drawn;
 };
+template <cache_view View, class Predictor>
+drawing(const decode<View>&, const population&, const Predictor&,
+        const typename Predictor::index_type&, workspace&) -> drawing<View, Predictor>;
 
 /// What the sampled rows contribute to a variance: y_i^2 of each, and their sum.
 struct contributions {

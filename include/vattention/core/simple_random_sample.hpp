@@ -11,8 +11,8 @@ namespace vattn {
 ///
 /// New rows are appended in ascending order. O(new rows + n / 64) time, no allocation. The rows depend
 /// on the draw key, the shard's first row and the size of the residual alone.
-template <cache_view View>
-void grow_simple_random_sample(const drawing<View>& d, index_t size) noexcept {
+template <class Drawing>
+void grow_simple_random_sample(const Drawing& d, index_t size) noexcept {
   const random_stream stream(d.call.key, static_cast<std::uint32_t>(purpose::sampling));
   const index_t n = d.rest.size();
   const auto origin = static_cast<std::uint64_t>(d.call.kv.first_row()) << 32U;

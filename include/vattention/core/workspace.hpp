@@ -11,6 +11,7 @@
 #include "vattention/core/index_set.hpp"
 #include "vattention/core/permutation.hpp"
 #include "vattention/core/predictions.hpp"
+#include "vattention/core/share_histogram.hpp"
 
 namespace vattn {
 
@@ -33,13 +34,29 @@ private:
   std::vector<T> items_;
 };
 
+/// A head's place in a sample in proportion to predicted weight, see `poisson_sample`.
+struct poisson_scale {
+  /// c, and the rows expected at it.
+  double scale = 0.0, size = 0.0;
+  /// Of the second level: the largest log-weight of the first look, and (1 - floor) / sum of weights
+  /// relative to it; 0 without one.
+  double largest = 0.0, per_sum = 0.0;
+};
+
 /// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
-/// permutation; one of unequal probabilities keeps a few constants a head.
+/// permutation; one of unequal probabilities its numbers, keys and shares.
 struct draw_state {
   permutation order;
   index_set ranks;
   /// Eight numbers a query head, the sampler's own.
   scratch<double> constants;
+
+  // in proportion to predicted weight: random numbers [n], g / u [g x n], g of the drawn rows [g x n]
+  scratch<std::uint32_t> numbers;
+  scratch<float> keys, shares;
+  index_set refined, fresh;
+  scratch<double> histograms;
+  scratch<poisson_scale> scales;
 };
 
 /// Scratch of one call at a time: give each thread its own. A result refers into it until the next call.
@@ -63,9 +80,7 @@ public:
     draws.order.reserve(rows);
     draws.ranks.reset(rows);
     draws.constants.reserve(8 * g);
-    if (scored) seen.reset(heads, rows);
-    candidates.reserve(scored ? rows : 0);
-    picks.reserve(scored ? rows : 0);
+    if (scored) reserve_scores(g, rows);
     addresses.reserve(block + upcoming);
     weights.reserve(3 * g * block);
     sums.reserve(g * value_dim);
@@ -84,6 +99,7 @@ public:
     query_codes.reserve(g * (key_dim + 64));
     query_terms.reserve(4 * g);
     code_dots.reserve(2 * g * block);
+    gathered.reserve(64 * (key_dim + 64));
     output.reserve(g * value_dim);
     log_sum_exp.reserve(g);
     log_sum_exp_error.reserve(g);
@@ -114,6 +130,9 @@ public:
   scratch<std::pair<float, row_t>> candidates;
   scratch<row_t> picks;
 
+  // a scan's estimates of q.k, for predictors that improve them later [g x rows]
+  scratch<float> products;
+
   // blocks of rows
   scratch<const void*> addresses;
   scratch<float> weights, sums;
@@ -134,6 +153,7 @@ public:
   scratch<float> rotated, query_terms;
   scratch<std::int8_t> query_codes;
   scratch<std::int32_t> code_dots;
+  scratch<std::uint8_t> gathered;
 
   // the result
   scratch<float> output;
@@ -142,6 +162,20 @@ public:
   scratch<index_t> sizes;
 
 private:
+  void reserve_scores(index_t g, index_t rows) {
+    seen.reset(static_cast<int>(g), rows);
+    candidates.reserve(rows);
+    picks.reserve(rows);
+    products.reserve(g * rows);
+    draws.numbers.reserve(rows);
+    draws.keys.reserve(g * rows);
+    draws.shares.reserve(g * rows);
+    draws.refined.reset(rows);
+    draws.fresh.reset(rows);
+    draws.histograms.reserve(share_histogram::buckets * g);
+    draws.scales.reserve(g);
+  }
+
   index_t heads_ = 0, value_dim_ = 1, rows_ = 0;
 };
 

@@ -17,20 +17,20 @@ public:
   using role = vattn::role::dynamic_sampling;
   static constexpr design scheme = design::fixed_size;
 
-  template <cache_view View>
-  void grow(const drawing<View>& d, std::span<const index_t> sizes) const noexcept {
+  template <class Drawing>
+  void grow(const Drawing& d, std::span<const index_t> sizes) const noexcept {
     grow_simple_random_sample(
         d, std::min(d.rest.size(), *std::max_element(sizes.begin(), sizes.end())));
   }
 
   /// Rows a head's sample is counted as, for sizes asked of `grow`.
-  template <cache_view View>
-  index_t size(const drawing<View>& d, int /*head*/) const noexcept {
+  template <class Drawing>
+  index_t size(const Drawing& d, int /*head*/) const noexcept {
     return d.drawn.size();
   }
 
-  template <cache_view View>
-  double variance_at(const drawing<View>& d, int /*head*/, const contributions& y, index_t size,
+  template <class Drawing>
+  double variance_at(const Drawing& d, int /*head*/, const contributions& y, index_t size,
                      correction finite) const noexcept {
     return simple_random_variance(y, d.drawn.size(), d.rest.size(), size, finite);
   }

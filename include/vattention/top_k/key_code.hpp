@@ -8,6 +8,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/top_k/key_code_index.hpp"
 #include "vattention/top_k/selection.hpp"
+#include "vattention/top_k/tempering.hpp"
 
 namespace vattn::top_k {
 
@@ -33,6 +34,12 @@ public:
   template <cache_view View>
   void predict(const decode<View>& call, const key_code_index& index, predictions& seen,
                workspace& ws) const noexcept {
+    predict(call, index, seen, ws, nullptr);
+  }
+  /// The same, and keeps the estimates of q.k before they become logits: `products` `[g x visible]`.
+  template <cache_view View>
+  void predict(const decode<View>& call, const key_code_index& index, predictions& seen,
+               workspace& ws, float* products) const noexcept {
     const index_t stride = padded(index.dim());
     for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
     for (index_t at = 0; at < call.visible; at += workspace::block) {
@@ -43,8 +50,12 @@ public:
                                 book_.words(plane, index.dim()), book_.lookup(),
                                 ws.query_codes.data(), stride, call.heads(),
                                 ws.code_dots.data() + plane * second, workspace::block);
-      for (int h = 0; h < call.heads(); ++h)
-        score_block(call, index, h, at, count, seen.scores(h).data() + at, ws);
+      for (int h = 0; h < call.heads(); ++h) {
+        float* score = seen.scores(h).data() + at;
+        product_block(call, index, h, at, count, score, ws);
+        if (products != nullptr) std::copy_n(score, count, products + h * call.visible + at);
+        call.to_logits(h, score, count, [=](index_t i) { return at + i; });
+      }
     }
   }
 
@@ -64,9 +75,28 @@ public:
     return book_.bits() >= 4 ? basis::measured_per_row : basis::measured_on_average;
   }
 
-private:
+  static constexpr int levels = 1;
+  proposal_level level(int /*number*/) const noexcept {
+    return {.floor = book_.bits() == 1 ? 0.1 : 0.05};
+  }
+  template <cache_view View>
+  void temper(const decode<View>& call, const key_code_index& index, workspace& ws) const noexcept {
+    const bool wide = book_.bits() >= 4;
+    temper_scores(call, index,
+                  wide                ? tempering{1.0F, 1.0F}
+                  : book_.bits() == 2 ? tempering{0.75F, 0.5F}
+                                      : tempering{0.6F, 0.5F},
+                  ws);
+  }
+  template <cache_view View>
+  index_t bytes_proposed(const decode<View>& call, index_t /*refined*/) const noexcept {
+    return bytes_scanned(call) + (book_.bits() <= 2 ? 1 : 2) * call.visible;
+  }
+
+  /// Coordinates that a query's int8 codes in ws.query_codes are padded to.
   static index_t padded(index_t dim) noexcept { return (dim + 31) / 32 * 32; }
 
+private:
   /// Rotates a query and rounds it to int8. Leaves its step, its sum, and q.centre in ws.query_terms.
   template <cache_view View>
   static void code_query(const decode<View>& call, const key_code_index& index, int h,
@@ -102,8 +132,8 @@ private:
   }
 
   template <cache_view View>
-  void score_block(const decode<View>& call, const key_code_index& index, int h, index_t at,
-                   index_t count, float* out, workspace& ws) const noexcept {
+  void product_block(const decode<View>& call, const key_code_index& index, int h, index_t at,
+                     index_t count, float* out, workspace& ws) const noexcept {
     const float* terms = ws.query_terms.data() + 4 * h;
     std::int32_t* first = ws.code_dots.data() + h * workspace::block;
     const std::int32_t* second = first + call.heads() * workspace::block;
@@ -112,12 +142,11 @@ private:
     call.kernels.scale_sums(first, index.factors() + at, count, book_.level_times(),
                             book_.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0],
                             terms[2], out);
-    call.to_logits(h, out, count, [=](index_t i) { return at + i; });
   }
 
   code_book book_;
   extent k_;
 };
-static_assert(predicts_log_weights<key_code>);
+static_assert(proposes_weights<key_code>);
 
 }  // namespace vattn::top_k

@@ -7,17 +7,17 @@
 #include <vector>
 
 #include "vattention/core/rotation.hpp"
-#include "vattention/top_k/code_book.hpp"
+#include "vattention/top_k/coded_key.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 
 namespace vattn::top_k {
 
 /// A key k is kept as codes of x = R (k - centre), a factor f and an error norm e, such that
 /// q.k ~ q.centre + f (Rq).level, with ||x - f level|| <= e. Factor and norm are fp16, the norm rounded
-/// up. f = ||x||^2 / (x.level) makes the estimate unbiased over random rotations (Gao and Long, RaBitQ,
-/// SIGMOD 2024). See `frozen_centre` for the centre.
+/// up (to a byte for 1 and 2 bits), see `coded_key`; the centre is a `frozen_centre`.
 ///
-/// Memory a key: d bits / 8 + 4 bytes (d padded to a multiple of 32 / bits), e.g. 36 bytes for 4 bits at d = 64.
+/// Memory a key: d bits / 8 + 4 bytes, or 3 up to 2 bits (d padded to a multiple of 32 / bits), e.g. 36
+/// bytes for 4 bits at d = 64.
 class key_code_index {
 public:
   static constexpr std::uint64_t rotation_seed = 0x9E3779B97F4A7C15ULL;
@@ -28,12 +28,23 @@ public:
                            "1 <= key dimension <= 4096", key_dim),
                    key_dim),
                   rotation_seed),
-        centre_(key_dim) {}
+        centre_(key_dim) {
+    for (std::size_t byte = 0; byte < squares_.size(); ++byte) {
+      const float norm = error_byte::decode(static_cast<std::uint8_t>(byte));
+      squares_[byte] = norm * norm;
+    }
+  }
 
   /// Takes in the rows [rows(), kv.rows()). O(d log d) a key; allocates.
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
+    append(kv, [](index_t, const float*, const std::uint8_t*, const coded_key&) {});
+  }
+  /// The same, and shows each key that it codes to `also(row, x, codes, key)`: x `[d]` is rotated and
+  /// centred, `codes` `[d]` and `key` are what it was coded as.
+  template <cache_view View, class Also>
+  void append(const View& kv, Also also) {
     require(kv.key_dim() == dim(), "key_code_index::append", "keys of the index's dimension",
             kv.key_dim());
     require(kv.rows() >= rows_, "key_code_index::append",
@@ -49,7 +60,8 @@ public:
     }
     for (; row < kv.rows(); ++row) {
       centre_.load(kv, row, x.data());
-      encode(row, x.data(), codes.data());
+      rotation_.apply(x.data());
+      also(row, x.data(), codes.data(), encode(row, x.data(), codes.data()));
     }
     rows_ = kv.rows();
   }
@@ -84,17 +96,37 @@ public:
   }
   /// Upper bound of ||x - f level||; +inf where it exceeds fp16, and where the factor is NaN.
   float error_norm(index_t row) const noexcept {
-    return kernels::f16_to_float(errors_[static_cast<std::size_t>(row)]);
+    const auto at = static_cast<std::size_t>(row);
+    return coarse() ? error_byte::decode(coarse_errors_[at]) : kernels::f16_to_float(errors_[at]);
   }
+  /// Squares of error norms of `count` keys, at most 256.
+  void squared_errors(index_t first, index_t count, float* out) const noexcept {
+    if (coarse()) {
+      for (index_t i = 0; i < count; ++i)
+        out[i] = squares_[coarse_errors_[static_cast<std::size_t>(first + i)]];
+      return;
+    }
+    constexpr std::int32_t unused[256] = {};
+    kernels::active().scale_sums(unused, errors_.data() + first, count, 0, 1, 1.0F, 0.0F, out);
+    for (index_t i = 0; i < count; ++i) out[i] *= out[i];
+  }
+  /// Bytes that an error norm takes.
+  index_t error_bytes() const noexcept { return coarse() ? 1 : 2; }
 
 private:
+  /// 1- and 2-bit codes keep their error norm in a byte.
+  bool coarse() const noexcept { return book_.bits() <= 2; }
+
   void reserve(index_t rows) {
     const auto blocks = static_cast<std::size_t>((rows + 15) / 16);
     for (int plane = 0; plane < book_.planes(); ++plane)
       grow(codes_[static_cast<std::size_t>(plane)],
            blocks * 64 * static_cast<std::size_t>(book_.words(plane, dim())));
     grow(factors_, static_cast<std::size_t>(rows));
-    grow(errors_, static_cast<std::size_t>(rows));
+    if (coarse())
+      grow(coarse_errors_, static_cast<std::size_t>(rows));
+    else
+      grow(errors_, static_cast<std::size_t>(rows));
   }
   template <class T>
   static void grow(std::vector<T>& v, std::size_t size) {
@@ -102,39 +134,17 @@ private:
     if (size > v.size()) v.resize(size);
   }
 
-  void encode(index_t row, float* x, std::uint8_t* codes) {
-    rotation_.apply(x);
-    double square = 0.0;
-    float largest = 0.0F;
-    for (index_t j = 0; j < dim(); ++j) {
-      square += static_cast<double>(x[j]) * static_cast<double>(x[j]);
-      largest = std::max(largest, std::fabs(x[j]));
-    }
-    const auto rms = static_cast<float>(std::sqrt(square / static_cast<double>(dim())));
-    if (!std::isfinite(square) || !std::isfinite(rms)) return store(row, not_a_number, infinite);
-    double along = 0.0;
-    for (index_t j = 0; j < dim(); ++j) {
-      codes[j] = static_cast<std::uint8_t>(book_.code(x[j], rms, largest));
-      along += static_cast<double>(x[j]) * book_.level(codes[j]);
-    }
-    const std::uint16_t factor =
-        kernels::f16_nearest(along > 0.0 ? static_cast<float>(square / along) : 0.0F);
-    const auto f = static_cast<double>(kernels::f16_to_float(factor));
-    if (!std::isfinite(f)) return store(row, not_a_number, infinite);
-    double error = 0.0;
-    for (index_t j = 0; j < dim(); ++j) {
-      const double off = static_cast<double>(x[j]) - f * book_.level(codes[j]);
-      error += off * off;
-    }
-    for (int plane = 0; plane < book_.planes(); ++plane) pack(row, plane, codes);
-    // x itself is off by at most 60 float roundings, and the sums here by far less.
-    const double bound = std::sqrt(error) + 0x1p-18 * std::sqrt(square);
-    store(row, factor, kernels::f16_up(static_cast<float>(bound)));
-  }
-
-  void store(index_t row, std::uint16_t factor, std::uint16_t error) noexcept {
-    factors_[static_cast<std::size_t>(row)] = factor;
-    errors_[static_cast<std::size_t>(row)] = error;
+  coded_key encode(index_t row, const float* x, std::uint8_t* codes) {
+    const coded_key key = code_key(book_, x, dim(), codes);
+    const auto at = static_cast<std::size_t>(row);
+    factors_[at] = key.factor;
+    if (coarse())
+      coarse_errors_[at] = error_byte::up(kernels::f16_to_float(key.error));
+    else
+      errors_[at] = key.error;
+    if (key.factor != coded_key::not_a_number)
+      for (int plane = 0; plane < book_.planes(); ++plane) pack(row, plane, codes);
+    return key;
   }
 
   void pack(index_t row, int plane, const std::uint8_t* codes) noexcept {
@@ -150,14 +160,13 @@ private:
           key[b] |= static_cast<std::uint8_t>((codes[j] >> shift & mask) << (bits * field));
   }
 
-  static constexpr std::uint16_t not_a_number = 0x7E00;
-  static constexpr std::uint16_t infinite = 0x7C00;
-
   code_book book_;
   vattn::rotation rotation_;
   frozen_centre centre_;
   std::array<std::vector<std::uint8_t>, 2> codes_;
   std::vector<std::uint16_t> factors_, errors_;
+  std::vector<std::uint8_t> coarse_errors_;
+  std::array<float, 256> squares_{};
   index_t rows_ = 0;
 };
 

@@ -49,9 +49,20 @@ public:
   }
   basis coverage() const noexcept { return basis::measured_per_row; }
 
+  /// Proposals: the exact weights.
+  static constexpr int levels = 1;
+  proposal_level level(int /*number*/) const noexcept { return {}; }
+  template <cache_view View>
+  void temper(const decode<View>& /*call*/, const no_index& /*index*/,
+              workspace& /*ws*/) const noexcept {}
+  template <cache_view View>
+  index_t bytes_proposed(const decode<View>& call, index_t /*refined*/) const noexcept {
+    return bytes_scanned(call);
+  }
+
 private:
   extent k_;
 };
-static_assert(predicts_log_weights<oracle>);
+static_assert(proposes_weights<oracle>);
 
 }  // namespace vattn::top_k

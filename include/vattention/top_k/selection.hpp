@@ -89,6 +89,9 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
 inline index_t pick_top(std::span<const float> scores, index_t k,
                         std::pair<float, row_t>* candidates, row_t* picks) noexcept {
   constexpr float infinity = std::numeric_limits<float>::infinity();
+  if (k == 0)
+    return kernels::active().not_below(scores.data(), static_cast<index_t>(scores.size()), infinity,
+                                       picks);
   index_t forced = 0;
   index_t finite = 0;
   for (double slack = 1.0;; slack *= 8.0) {

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// How large a sample in proportion to shares is expected to be, without sorting the shares.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "vattention/core/kv_view.hpp"
+
+namespace vattn {
+
+/// Counts of shares g in buckets of an eighth of an octave from 2^-31 to 2, for the expected size
+/// sum min(1, c g) of a Poisson sample. A share counts as the middle of its bucket, so a size is off by
+/// up to 6 %; inclusion probabilities are formed from the shares themselves and are not. Not owning.
+class share_histogram {
+public:
+  static constexpr int buckets = 256;
+
+  explicit share_histogram(double* counts) noexcept : counts_(counts) {}
+
+  void clear() noexcept { std::fill_n(counts_, buckets, 0.0); }
+  /// A row of share g > 0 that stands for `weight` rows.
+  void add(float share, double weight) noexcept { counts_[bucket(share)] += weight; }
+
+  /// Counts an array; a share of 0 is not counted. O(count).
+  void add_all(std::span<const float> shares) noexcept {
+    // Four counters, so that equal shares do not wait for each other.
+    std::uint32_t counts[4][buckets] = {};
+    const std::size_t whole = shares.size() / 4 * 4;
+    for (std::size_t i = 0; i < whole; i += 4)
+      for (std::size_t k = 0; k < 4; ++k) ++counts[k][bucket(shares[i + k])];
+    for (std::size_t i = whole; i < shares.size(); ++i) ++counts[0][bucket(shares[i])];
+    for (std::size_t k = 1; k < buckets; ++k)
+      counts_[k] += static_cast<double>(counts[0][k]) + static_cast<double>(counts[1][k]) +
+                    static_cast<double>(counts[2][k]) + static_cast<double>(counts[3][k]);
+  }
+
+  /// The scale c at which `size` rows are expected: Newton's method on the set of certain rows, a bucket a
+  /// step. +inf if there are not that many.
+  double scale_for(double size) const noexcept {
+    double below[buckets + 1];
+    below[0] = 0.0;
+    for (int k = 0; k < buckets; ++k) below[k + 1] = below[k] + counts_[k] * middle(k);
+    for (int k = buckets - 1; k >= 0; --k) {
+      if (counts_[k] == 0.0) continue;
+      const double scale = size / below[k + 1];
+      if (scale * middle(k) <= 1.0) return scale;
+      size -= counts_[k];
+    }
+    return std::numeric_limits<double>::infinity();
+  }
+
+  /// Rows expected at a scale.
+  double size_at(double scale) const noexcept {
+    double size = 0.0;
+    for (int k = 0; k < buckets; ++k)
+      if (counts_[k] > 0.0) size += counts_[k] * std::min(1.0, scale * middle(k));
+    return size;
+  }
+
+private:
+  static constexpr int first_key = (127 - 31) * 8;
+
+  /// Bucket 0 takes what is below 2^-31, 0 among it, and is as good as empty.
+  static int bucket(float share) noexcept {
+    const int key = static_cast<int>(std::bit_cast<std::uint32_t>(share) >> 20U) - first_key;
+    return std::clamp(key, 0, buckets - 1);
+  }
+  static double middle(int k) noexcept {
+    const double base = std::ldexp(1.0, k / 8 - 31);
+    return base * (1.0 + (static_cast<double>(k % 8) + 0.5) / 8.0);
+  }
+  double* counts_;
+};
+
+}  // namespace vattn
