@@ -51,6 +51,7 @@
 #include "vattention/stats/normal.hpp"
 #include "vattention/stats/rank_quantile.hpp"
 #include "vattention/top_k/code_book.hpp"
+#include "vattention/top_k/code_bounds.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/key_code_index.hpp"

@@ -71,9 +71,9 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.group_sums, variance_groups * 3 * 3 * value_dim);
   fill(ws.sample_logits, 3 * rows);
   fill(ws.squares, rows);
-  fill(ws.query_codes, 3 * ((key_dim + 31) / 32 * 32));
+  fill(ws.query_codes, (3 + 1) * ((key_dim + 31) / 32 * 32));
   fill(ws.query_terms, 4 * 3);
-  fill(ws.code_dots, 2 * 3 * workspace::block);
+  fill(ws.code_dots, 2 * (3 + 1) * workspace::block);
   fill(ws.draws.constants, 8 * 3);
   for (index_t h = 0; h < 3; ++h) {
     CHECK(ws.head(h).value_dim() == value_dim);

@@ -81,9 +81,9 @@ public:
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
     rotated.reserve(2 * key_dim);
-    query_codes.reserve(g * (key_dim + 64));
+    query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
-    code_dots.reserve(2 * g * block);
+    code_dots.reserve(2 * (g + 1) * block);
     output.reserve(g * value_dim);
     log_sum_exp.reserve(g);
     log_sum_exp_error.reserve(g);
@@ -130,7 +130,7 @@ public:
   scratch<double> partials;
   scratch<float> group_sums;
 
-  // queries as a predictor wants them
+  // queries as a predictor wants them; room for one more, for bounds code a query twice
   scratch<float> rotated, query_terms;
   scratch<std::int8_t> query_codes;
   scratch<std::int32_t> code_dots;
