@@ -115,6 +115,7 @@ public:
                     draw_key key, workspace& ws) const {
     require_call(queries, kv, index);
     ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
+    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
     const decode<View> call(queries, kv, key);
 
     // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
@@ -126,6 +127,7 @@ public:
     ws.exact.list();
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
+    if constexpr (needs_ceiling<budget_type>) bound_residual(call, index, ws);
     weighted_attention<View> pass(call, ws);
 
     // 3 base sample of the rest: rows with their inclusion probabilities
@@ -139,7 +141,10 @@ public:
       pass.read_fresh();
       pass.estimate(dynamic_sampling_type::scheme, rest.size());
       look.forget();
-      for (int h = 0; h < call.heads(); ++h) judged[h] = budget_.judge(ws.head(h), ws);
+      for (int h = 0; h < call.heads(); ++h) {
+        complete(call, h, hidden, look.look(), ws);
+        judged[h] = budget_.judge(ws.head(h), ws);
+      }
       const decision next = next_step(look, ws);
       if (next == decision::stop) break;
       if (next == decision::read_all) return read_all(call, ws, look.look());
@@ -147,10 +152,7 @@ public:
     }
 
     // 7 output, and 8 the certificate of the sample that formed it
-    for (int h = 0; h < call.heads(); ++h) {
-      count_work(call, h, hidden, look.look(), ws);
-      certify(ws.head(h), h, judged[h], ws);
-    }
+    for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
     return {ws, call.heads(), kv.value_dim()};
   }
 
@@ -227,10 +229,39 @@ private:
     return exact.size();
   }
 
+  /// Bounds on what is left to sample, for each head: a ceiling c of its logits, and a lower bound of
+  /// sum exp(l - c). Every code is looked at once more a head. Weights from floats may be off by 2^-16.
   template <cache_view View>
-  void count_work(const decode<View>& call, int h, index_t hidden, int looks,
-                  workspace& ws) const noexcept {
+  void bound_residual(const decode<View>& call, const index_type& index,
+                      workspace& ws) const noexcept {
+    for (int h = 0; h < call.heads(); ++h) {
+      top_k_.bounds(call, index, h, ws.lower.first(call.visible), ws.upper.first(call.visible), ws);
+      index_t count = 0;
+      for (index_t row = 0; row < call.visible; ++row) {
+        if (ws.exact.contains(static_cast<row_t>(row))) continue;
+        ws.lower[count] = ws.lower[row];
+        ws.upper[count++] = ws.upper[row];
+      }
+      const float ceiling = call.kernels.max_of(ws.upper.data(), count);
+      ws.ranges[2 * h] = static_cast<double>(ceiling);
+      ws.ranges[2 * h + 1] = 0.0;
+      if (std::isfinite(ceiling))
+        ws.ranges[2 * h + 1] = (1.0 - 0x1p-16) * call.kernels.exp_shifted(ws.lower.data(), count,
+                                                                          ceiling, ws.lower.data());
+    }
+  }
+
+  /// What a head's state says beside the sums: the work, and bounds that do not depend on the draw.
+  template <cache_view View>
+  void complete(const decode<View>& call, int h, index_t hidden, int looks,
+                workspace& ws) const noexcept {
     const partial_view state = ws.head(h);
+    state.sampled_shards() = 1.0;
+    if constexpr (needs_ceiling<budget_type>) {
+      state.ceiling() = ws.ranges[2 * h];
+      if (std::isfinite(state.ceiling()))
+        state.floor() += ws.ranges[2 * h + 1] * std::exp(state.ceiling() - state.max_logit());
+    }
     const index_t exact = ws.exact.size() - hidden;
     state.looks() = looks;
     state.rows_total() = static_cast<double>(call.visible - hidden);
@@ -249,7 +280,9 @@ private:
     c.status = !finite ? status::non_finite : whole ? status::exact : budget_.end(judged);
     c.basis = !finite ? basis::unmeasured
               : whole ? basis::exact
-                      : std::max(budget_.coverage(), top_k_.coverage());
+              : budget_.coverage() == basis::proved
+                  ? basis::proved
+                  : std::max(budget_.coverage(), top_k_.coverage());
     c.quantity = budget_.guarantees();
     c.epsilon_asked = budget_.asked();
     c.delta = budget_.delta();

@@ -94,6 +94,13 @@ public:
     rows_ = rows;
   }
 
+  /// Makes room for bounds of every row's logit, for budgets that need a range.
+  void reserve_bounds(int heads, index_t rows) {
+    lower.reserve(rows);
+    upper.reserve(rows);
+    ranges.reserve(2 * index_t{heads});
+  }
+
   partial_view head(index_t h) noexcept {
     return {partials.data() + h * partial_view::doubles(value_dim_), group_sums_of(0, 0, h),
             3 * heads_ * value_dim_, heads_ * value_dim_, value_dim_};
@@ -134,6 +141,10 @@ public:
   scratch<float> rotated, query_terms;
   scratch<std::int8_t> query_codes;
   scratch<std::int32_t> code_dots;
+
+  // bounds of one head's logits; largest residual one and the sum of exp below it, of each head
+  scratch<float> lower, upper;
+  scratch<double> ranges;
 
   // the result
   scratch<float> output;
