@@ -229,8 +229,9 @@ private:
     return exact.size();
   }
 
-  /// Bounds on what is left to sample, for each head: a ceiling c of its logits, and a lower bound of
-  /// sum exp(l - c). Every code is looked at once more a head. Weights from floats may be off by 2^-16.
+  /// Bounds on what is left to sample, for each head: a ceiling c of its logits, and a lower bound
+  /// of sum exp(l - c). Every code is looked at once more a head. Weights from floats may be off by
+  /// 2^-16.
   template <cache_view View>
   void bound_residual(const decode<View>& call, const index_type& index,
                       workspace& ws) const noexcept {

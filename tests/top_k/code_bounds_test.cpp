@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: Apache-2.0
-// Bounds of logits from codes: sound on every row of captured heads and of caches made to break them,
-// for the real logits and for the floats of every kernel row, and near the code's own error.
+// SPDX-License-Identifier: Apache-2.0 Bounds of logits from codes: sound on every row of captured
+// heads and of caches made to break them, for the real logits and for the floats of every kernel
+// row, and near the code's own error.
 #include "vattention/top_k/code_bounds.hpp"
 
 #include <functional>
@@ -177,8 +177,9 @@ std::vector<oddity> oddities() {
 
 TEST_CASE("bounds hold on every row of the captured heads, and are near the codes' error",
           "[top_k][bounds]") {
-  // Medians over the rows; the limits are 3 % above what was measured over 36 (query, position) pairs.
-  // The radius by the error norm alone, as if the query were exact and floats were reals, is the floor.
+  // Medians over the rows; the limits are 3 % above what was measured over 36 (query, position)
+  // pairs. The radius by the error norm alone, as if the query were exact and floats were reals, is
+  // the floor.
   const double largest[] = {19.6, 9.4, 2.47, 0.615, 0.156};
   const double over_floor[] = {1.005, 1.005, 1.005, 1.008, 1.02};
   const std::filesystem::path data =

@@ -68,8 +68,8 @@ public:
   double& rows_sampled() const noexcept { return numbers_[7]; }
   double& bytes_touched() const noexcept { return numbers_[8]; }
   double& looks() const noexcept { return numbers_[9]; }
-  /// Sound upper bound of the largest logit outside the exact rows [natural log]; +inf if unknown. Known
-  /// only if the budget asked for it, see `needs_ceiling`.
+  /// Sound upper bound of the largest logit outside the exact rows [natural log]; +inf if unknown.
+  /// Known only if the budget asked for it, see `needs_ceiling`.
   double& ceiling() const noexcept { return numbers_[10]; }
   /// Sound lower bound of the denominator, whatever was drawn; the exact rows' share at least.
   double& floor() const noexcept { return numbers_[11]; }
@@ -118,9 +118,9 @@ public:
     max_logit() = to;
   }
 
-  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks and the ceiling take
-  /// the larger, where a partial without rows does not count.
-  /// Associative up to rounding. `other` is brought to the common maximum, which changes no value.
+  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks and the
+  /// ceiling take the larger, where a partial without rows does not count. Associative up to
+  /// rounding. `other` is brought to the common maximum, which changes no value.
   void merge(const partial_view& other) const noexcept {
     VATTN_ASSERT(other.value_dim_ == value_dim_);
     const double common = std::max(max_logit(), other.max_logit());

@@ -128,9 +128,9 @@ concept budget_policy = has_role<P, role::budget> && std::copy_constructible<P> 
                           { p.end(judged) } noexcept -> std::same_as<status>;
                         };
 
-/// Refinement: the budget rests on the range of the weights that are left to sample. The functor then
-/// has the predictor bound all logits (`bounds_scores`) and sets `ceiling()` and `floor()` of each
-/// head's state.
+/// Refinement: the budget rests on the range of the weights that are left to sample. The functor
+/// then has the predictor bound all logits (`bounds_scores`) and sets `ceiling()` and `floor()` of
+/// each head's state.
 ///   needs_ceiling   static constexpr bool, true
 template <class P>
 concept needs_ceiling = budget_policy<P> && P::needs_ceiling;

@@ -61,9 +61,10 @@ struct decode {
     }
   }
 
-  /// Turns bounds of a row's product q.k into bounds of its logit: scale, soft-cap, bias. Sound for the
-  /// real logit and for the float of `to_logits`; where a float may overflow or is NaN they are -inf and
-  /// +inf, and both -inf for a hidden row. Takes a float tanh that is off by at most 8 ulp.
+  /// Turns bounds of a row's product q.k into bounds of its logit: scale, soft-cap, bias. Sound for
+  /// the real logit and for the float of `to_logits`; where a float may overflow or is NaN they are
+  /// -inf and +inf, and both -inf for a hidden row. Takes a float tanh that is off by at most 8
+  /// ulp.
   void bound_logit(int head, index_t row, double low, double high, float& lower,
                    float& upper) const noexcept {
     const float bias = queries.logits.bias == nullptr ? 0.0F : bias_of(head, row);
@@ -90,9 +91,9 @@ struct decode {
   }
 
 private:
-  /// One end of a range of scaled products as a logit, moved towards `sign` times infinity beyond all
-  /// rounding: 2^-23 of a number for a product, a sum or a float, 2^-18 of a capped logit, and 2^-147
-  /// below 2^-126.
+  /// One end of a range of scaled products as a logit, moved towards `sign` times infinity beyond
+  /// all rounding: 2^-23 of a number for a product, a sum or a float, 2^-18 of a capped logit, and
+  /// 2^-147 below 2^-126.
   static double beyond(double x, double rounding, double sign) noexcept {
     return x + sign * (rounding * std::fabs(x) + 0x1p-147);
   }

@@ -2,8 +2,8 @@
 /// @file
 /// How far a product q.k can be from what a key's code says, rounding included.
 ///
-/// With c the centre, y = k - c, R the exact rotation, f and l the key's factor and levels, e its error
-/// norm (||Ry - f l|| <= e), and q^ the query that the scan works with,
+/// With c the centre, y = k - c, R the exact rotation, f and l the key's factor and levels, e its
+/// error norm (||Ry - f l|| <= e), and q^ the query that the scan works with,
 ///   q.k - (q.c + f q^.l) = Rq.(Ry - f l) + (Rq - q^).(f l),
 /// hence at most ||q|| e + f max|l| ||Rq - q^||_1 off, in exact arithmetic. Rounding adds:
 ///  - The rotation in float. Each of its up to four transforms is log2(p) <= 12 stages of sums, whose
@@ -30,13 +30,15 @@ struct real_range {
   double high = std::numeric_limits<double>::infinity();
 };
 
-/// A rotated query as two int8 digits a coordinate, coarse and fine (1/254 of it), and what they leave.
+/// A rotated query as two int8 digits a coordinate, coarse and fine (1/254 of it), and what they
+/// leave.
 ///
-/// About 16 bits, so that the radius of an 8-bit code stays near the code's own error: with one digit
-/// the query's rounding would be as large.
+/// About 16 bits, so that the radius of an 8-bit code stays near the code's own error: with one
+/// digit the query's rounding would be as large.
 class two_digit_query {
 public:
-  /// Rotates `query` `[d]` into `rotated` `[d]` and writes the digits `[2 x stride]`, 0 behind d. O(d log d).
+  /// Rotates `query` `[d]` into `rotated` `[d]` and writes the digits `[2 x stride]`, 0 behind d.
+  /// O(d log d).
   two_digit_query(const float* query, const key_code_index& index, float* rotated,
                   std::int8_t* digits, index_t stride) noexcept
       : dim_(static_cast<double>(index.dim())) {
@@ -63,8 +65,8 @@ public:
         plus_[digit] += book.level_plus() * digits[static_cast<index_t>(digit) * stride + j];
   }
 
-  /// Range of q.k, and of the kernels' float of it, for a key with factor f, error norm e and the scan's
-  /// two sums. Everything if the key has no code, or if the float might overflow.
+  /// Range of q.k, and of the kernels' float of it, for a key with factor f, error norm e and the
+  /// scan's two sums. Everything if the key has no code, or if the float might overflow.
   real_range product(float factor, float error_norm, std::int32_t coarse,
                      std::int32_t fine) const noexcept {
     const auto f = static_cast<double>(factor);

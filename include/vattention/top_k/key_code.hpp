@@ -43,14 +43,15 @@ public:
     }
   }
 
-  /// Sound bounds of every visible row's logit for one head, `[visible]` each: lower <= logit <= upper
-  /// for the real logit and for the float that the kernels compute, all rounding included. -inf and +inf
-  /// where the key has no code, the query is not finite, or the float might overflow; both -inf for a
-  /// row the bias hides. Half their distance is |scale| ||q|| times the error norm of the code and 1.4 % at
-  /// most: on captured heads (d = 64) a median of 2.4, .60 and .15 logit units at 4, 6 and 8 bits.
+  /// Sound bounds of every visible row's logit for one head, `[visible]` each: lower <= logit <=
+  /// upper for the real logit and for the float that the kernels compute, all rounding included.
+  /// -inf and +inf where the key has no code, the query is not finite, or the float might overflow;
+  /// both -inf for a row the bias hides. Half their distance is |scale| ||q|| times the error norm
+  /// of the code and 1.4 % at most: on captured heads (d = 64) a median of 2.4, .60 and .15 logit
+  /// units at 4, 6 and 8 bits.
   ///
-  /// Where it ends: soft-capped logits rest on a float tanh of at most 8 ulp error, and keys must not
-  /// have changed since they were indexed. Reads d bits / 8 + 4 bytes a key; no allocation.
+  /// Where it ends: soft-capped logits rest on a float tanh of at most 8 ulp error, and keys must
+  /// not have changed since they were indexed. Reads d bits / 8 + 4 bytes a key; no allocation.
   template <cache_view View>
   void bounds(const decode<View>& call, const key_code_index& index, int head,
               std::span<float> lower, std::span<float> upper, workspace& ws) const noexcept {
@@ -90,8 +91,8 @@ public:
 private:
   static index_t padded(index_t dim) noexcept { return (dim + 31) / 32 * 32; }
 
-  /// Sums of `queries` coded queries over a block of keys, `[queries x block]` in ws.code_dots; behind
-  /// them is scratch of the same size.
+  /// Sums of `queries` coded queries over a block of keys, `[queries x block]` in ws.code_dots;
+  /// behind them is scratch of the same size.
   template <cache_view View>
   void scan_block(const decode<View>& call, const key_code_index& index, int queries, index_t at,
                   index_t count, workspace& ws) const noexcept {
