@@ -6,6 +6,7 @@
 
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
+#include "vattention/attention/residual_range.hpp"
 #include "vattention/attention/weighted.hpp"
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
@@ -127,7 +128,7 @@ public:
     ws.exact.list();
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
-    if constexpr (needs_ceiling<budget_type>) bound_residual(call, index, ws);
+    if constexpr (needs_ceiling<budget_type>) bound_residual(top_k_, call, index, ws);
     weighted_attention<View> pass(call, ws);
 
     // 3 base sample of the rest: rows with their inclusion probabilities
@@ -229,40 +230,13 @@ private:
     return exact.size();
   }
 
-  /// Bounds on what is left to sample, for each head: a ceiling c of its logits, and a lower bound
-  /// of sum exp(l - c). Every code is looked at once more a head. Weights from floats may be off by
-  /// 2^-16.
-  template <cache_view View>
-  void bound_residual(const decode<View>& call, const index_type& index,
-                      workspace& ws) const noexcept {
-    for (int h = 0; h < call.heads(); ++h) {
-      top_k_.bounds(call, index, h, ws.lower.first(call.visible), ws.upper.first(call.visible), ws);
-      index_t count = 0;
-      for (index_t row = 0; row < call.visible; ++row) {
-        if (ws.exact.contains(static_cast<row_t>(row))) continue;
-        ws.lower[count] = ws.lower[row];
-        ws.upper[count++] = ws.upper[row];
-      }
-      const float ceiling = call.kernels.max_of(ws.upper.data(), count);
-      ws.ranges[2 * h] = static_cast<double>(ceiling);
-      ws.ranges[2 * h + 1] = 0.0;
-      if (std::isfinite(ceiling))
-        ws.ranges[2 * h + 1] = (1.0 - 0x1p-16) * call.kernels.exp_shifted(ws.lower.data(), count,
-                                                                          ceiling, ws.lower.data());
-    }
-  }
-
   /// What a head's state says beside the sums: the work, and bounds that do not depend on the draw.
   template <cache_view View>
   void complete(const decode<View>& call, int h, index_t hidden, int looks,
                 workspace& ws) const noexcept {
     const partial_view state = ws.head(h);
     state.sampled_shards() = 1.0;
-    if constexpr (needs_ceiling<budget_type>) {
-      state.ceiling() = ws.ranges[2 * h];
-      if (std::isfinite(state.ceiling()))
-        state.floor() += ws.ranges[2 * h + 1] * std::exp(state.ceiling() - state.max_logit());
-    }
+    if constexpr (needs_ceiling<budget_type>) set_range(state, ws.ranges.data() + 2 * h);
     const index_t exact = ws.exact.size() - hidden;
     state.looks() = looks;
     state.rows_total() = static_cast<double>(call.visible - hidden);

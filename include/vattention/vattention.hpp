@@ -7,6 +7,7 @@
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
 #include "vattention/attention/partial.hpp"
+#include "vattention/attention/residual_range.hpp"
 #include "vattention/attention/result.hpp"
 #include "vattention/attention/softmax_state.hpp"
 #include "vattention/attention/squares.hpp"

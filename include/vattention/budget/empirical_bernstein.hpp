@@ -21,7 +21,8 @@ namespace vattn::budget {
 ///
 /// Where it ends: at the denominator, in real arithmetic. The range term U ln(3 k (k + 1) / delta)
 /// / b keeps it near `hoeffding` until b is in the thousands, and the doubling may draw twice what
-/// was needed.
+/// was needed. On captured heads at delta = .1, 8-bit codes and top-k 2 %: 23 % of the rows at
+/// epsilon = .1 and 7.7 % at .3; with `finite_population` 36 and 12 %, so prefer `none`.
 class empirical_bernstein {
 public:
   using role = vattn::role::budget;

@@ -23,7 +23,8 @@ namespace vattn::budget {
 /// Where it ends: at the denominator, in real arithmetic (floats add 2^-16 or so). Dear: b is (U n
 /// / D)^2 / epsilon^2 times ln(2 / delta) / 2, with U / (D / n) the largest residual weight over
 /// the mean one, so where single residual weights are large, or with a code whose radius is large,
-/// it asks for everything, which is then read.
+/// it asks for everything, which is then read. On captured heads at delta = .1, 8-bit codes and top-k
+/// 2 %: 36 % of the rows at epsilon = .1 and 7.3 % at .3 (Serfling's form 23 and 7.1 %).
 class hoeffding {
 public:
   using role = vattn::role::budget;
