@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: Apache-2.0 Deviations from a range: their formulas, and that they cover,
-// without replacement, populations made to break them. Seeds are fixed; a bound that just kept its
-// promise would fail a cell with probability 1e-5.
+// SPDX-License-Identifier: Apache-2.0
+// Deviations from a range: their formulas, and that they cover, without replacement, populations
+// made to break them. Seeds are fixed; a bound that just kept its promise would fail a cell with
+// probability 1e-5.
 #include "vattention/certify/range.hpp"
 
 #include <functional>

@@ -1,7 +1,8 @@
-// SPDX-License-Identifier: Apache-2.0 What each budget's certificate is worth, on synthetic heads:
-// how often its quantity is beyond the bound that was reported, against delta = .1, at a
-// false-alarm rate of 1e-5 a cell. Seeds are fixed. Measured: none of 7,200 calls for the proved
-// budgets, 6 to 12 % for student_t, 2 to 6 % for chi_square.
+// SPDX-License-Identifier: Apache-2.0
+// What each budget's certificate is worth, on synthetic heads: how often its quantity is beyond the
+// bound that was reported, against delta = .1, at a false-alarm rate of 1e-5 a cell. Seeds are
+// fixed. Measured: none of 7,200 calls for the proved budgets, 6 to 12 % for student_t, 2 to 6 %
+// for chi_square.
 #include "support/catch.hpp"
 #include "vattention/testing/coverage.hpp"
 #include "vattention/testing/heads.hpp"

@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: Apache-2.0 Bounds of logits from codes: sound on every row of captured
-// heads and of caches made to break them, for the real logits and for the floats of every kernel
-// row, and near the code's own error.
+// SPDX-License-Identifier: Apache-2.0
+// Bounds of logits from codes: sound on every row of captured heads and of caches made to break
+// them, for the real logits and for the floats of every kernel row, and near the code's own error.
 #include "vattention/top_k/code_bounds.hpp"
 
 #include <functional>
