@@ -649,3 +649,85 @@ TEST_CASE("scores of +-1e4 are certified like any other", "[functor]") {
     });
   }
 }
+
+namespace {
+
+/// A budget that asks for a ceiling and hands out the states it sees.
+struct probe : budget::fixed {
+  static constexpr bool needs_ceiling = true;
+  explicit probe(std::vector<partial>& seen) : fixed(rows(100)), states(&seen) { seen.reserve(64); }
+  judgement judge(const partial_view& state, workspace& ws) const noexcept {
+    states->emplace_back(state);
+    return fixed::judge(state, ws);
+  }
+  std::vector<partial>* states;
+};
+struct needy : budget::fixed {
+  static constexpr bool needs_ceiling = true;
+  using fixed::fixed;
+};
+
+}  // namespace
+
+TEST_CASE("a budget that asks for it gets a ceiling and a floor, at every look", "[functor]") {
+  std::vector<float> bias(2 * 1500, 0.0F);
+  for (std::size_t i = 0; i < 400; ++i) bias[1000 + i] = -infinity;  // of head 0
+  for (const bool biased : {false, true}) {
+    const synthetic_head head = make_head(head_kind::power_law, 1500, 64, 8, 2, 3);
+    logit_options options;
+    if (biased) options = {.bias = bias.data(), .bias_stride = 1500};
+    std::vector<partial> states;
+    const auto functor = composed(top_k::key_code(8, fraction(0.02)), probe(states));
+    workspace ws;
+    const auto index = functor.make_index(head.view());
+    const result r = functor(head.group(options), head.view(), index, {1}, ws);
+    REQUIRE(states.size() == 4);  // two heads, two looks
+    for (std::size_t i = 0; i < 4; ++i) {
+      const int h = static_cast<int>(i % 2);
+      const Eigen::VectorXd l = logits(head.group(options), head.view(), h);
+      double largest = -infinity, denominator = 0.0;
+      const partial_view s = states[i].view();
+      for (index_t row = 0; row < 1500; ++row) {
+        denominator += std::exp(l[row] - s.max_logit());
+        if (!ws.exact.contains(static_cast<row_t>(row))) largest = std::max(largest, l[row]);
+      }
+      CAPTURE(biased, i, s.ceiling(), s.floor());
+      CHECK(s.ceiling() >= largest);
+      CHECK(s.ceiling() <= largest + 0.5);
+      CHECK(s.floor() <= denominator);
+      CHECK(s.floor() >= 0.8 * denominator);
+      CHECK(s.sampled_shards() == 1.0);
+      CHECK(s.looks() == static_cast<double>(1 + i / 2));
+      CHECK(s.rows_total() == 1500.0);
+      CHECK(s.rows_sampled() == (i < 2 ? 32.0 : 100.0));
+      CHECK(s.rows_exact() == static_cast<double>(r.certificates[0].rows_exact));
+    }
+  }
+}
+
+TEST_CASE("without a budget that asks the ceiling is unknown, the floor that of the exact rows",
+          "[functor]") {
+  const synthetic_head head = make_head(head_kind::power_law, 1500, 64, 8, 1, 3);
+  const auto functor = certified(0.3);
+  workspace ws;
+  const result r = functor(head.group(), head.view(), functor.make_index(head.view()), {1}, ws);
+  REQUIRE(r.certificates[0].rows_sampled > 0);
+  partial p = take_partial(ws, 0, 8);
+  CHECK(p.view().ceiling() == infinity);
+  CHECK(p.view().floor() > 0.0);
+  CHECK(p.view().floor() < p.view().denominator());
+  dense(head.group(), head.view(), ws);
+  partial whole = take_partial(ws, 0, 8);
+  CHECK(whole.view().ceiling() == -infinity);
+  CHECK(whole.view().floor() == whole.view().denominator());
+  CHECK(whole.view().sampled_shards() == 0.0);
+}
+
+TEST_CASE("bounding the residual allocates nothing once the workspace has grown", "[functor]") {
+  const synthetic_head head = make_head(head_kind::flat, 1500, 64, 8, 1, 3);
+  const auto functor = composed(top_k::key_code(6, fraction(0.02)), needy(rows(100)));
+  const auto index = functor.make_index(head.view());
+  workspace ws;
+  functor(head.group(), head.view(), index, {1}, ws);
+  CHECK(count_allocations([&] { functor(head.group(), head.view(), index, {2}, ws); }) == 0);
+}

@@ -6,6 +6,7 @@
 
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
+#include "vattention/attention/residual_range.hpp"
 #include "vattention/attention/weighted.hpp"
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
@@ -114,6 +115,7 @@ public:
                     draw_key key, workspace& ws) const {
     require_call(queries, kv, index);
     ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
+    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
     const decode<View> call(queries, kv, key);
 
     // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
@@ -125,6 +127,7 @@ public:
     ws.exact.list();
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
+    if constexpr (needs_ceiling<budget_type>) bound_residual(top_k_, call, index, ws);
     weighted_attention<View> pass(call, ws);
 
     // 3 base sample of the rest: rows with their inclusion probabilities
@@ -138,7 +141,10 @@ public:
       pass.read_fresh();
       pass.estimate(dynamic_sampling_type::scheme, rest.size());
       look.forget();
-      for (int h = 0; h < call.heads(); ++h) judged[h] = budget_.judge(ws.head(h), ws);
+      for (int h = 0; h < call.heads(); ++h) {
+        complete(call, h, hidden, look.look(), ws);
+        judged[h] = budget_.judge(ws.head(h), ws);
+      }
       const decision next = next_step(look, ws);
       if (next == decision::stop) break;
       if (next == decision::read_all) return read_all(call, ws, look.look());
@@ -146,10 +152,7 @@ public:
     }
 
     // 7 output, and 8 the certificate of the sample that formed it
-    for (int h = 0; h < call.heads(); ++h) {
-      count_work(call, h, hidden, look.look(), ws);
-      certify(ws.head(h), h, judged[h], ws);
-    }
+    for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
     return {ws, call.heads(), kv.value_dim()};
   }
 
@@ -226,10 +229,13 @@ private:
     return exact.size();
   }
 
+  /// What a head's state says beside the sums: the work, and bounds that do not depend on the draw.
   template <cache_view View>
-  void count_work(const decode<View>& call, int h, index_t hidden, int looks,
-                  workspace& ws) const noexcept {
+  void complete(const decode<View>& call, int h, index_t hidden, int looks,
+                workspace& ws) const noexcept {
     const partial_view state = ws.head(h);
+    state.sampled_shards() = 1.0;
+    if constexpr (needs_ceiling<budget_type>) set_range(state, ws.ranges.data() + 2 * h);
     const index_t exact = ws.exact.size() - hidden;
     state.looks() = looks;
     state.rows_total() = static_cast<double>(call.visible - hidden);
@@ -256,7 +262,9 @@ private:
     c.status = !finite ? status::non_finite : whole ? status::exact : budget_.end(judged);
     c.basis = !finite ? basis::unmeasured
               : whole ? basis::exact
-                      : std::max(budget_.coverage(), top_k_.coverage());
+              : budget_.coverage() == basis::proved
+                  ? basis::proved
+                  : std::max(budget_.coverage(), top_k_.coverage());
     c.quantity = budget_.guarantees();
     c.epsilon_asked = budget_.asked();
     c.delta = budget_.delta();

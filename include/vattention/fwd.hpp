@@ -31,7 +31,8 @@ enum class status : std::uint8_t;
 enum class basis : std::uint8_t;
 enum class quantity : std::uint8_t;
 enum class bound_kind : std::uint8_t;
-class partial;  // mergeable across shards (attention/partial.hpp)
+enum class joint_form : std::uint8_t;  // certify/joint.hpp
+class partial;                         // mergeable across shards (attention/partial.hpp)
 class partial_view;
 
 // What is asked (core/guarantee.hpp).
@@ -54,10 +55,15 @@ namespace base_sampling {
 class uniform;  // without replacement
 }
 namespace budget {
-class clt;     // denominator, the paper's default
-class joint;   // numerator and denominator, the paper's theorem 4.3
-class output;  // the output itself, judged again and grown: the library's default
-class fixed;   // a given number of rows
+class clt;         // denominator, the paper's default
+class numerator;   // the numerator, in the same way
+class joint;       // numerator and denominator, the paper's theorem 4.3, or tighter
+class output;      // the output itself, judged again and grown: the library's default
+class student_t;   // denominator, Student's quantile
+class chi_square;  // denominator, variance at its upper limit
+class hoeffding;   // denominator, proved, from the range of the weights (also Serfling's form)
+class empirical_bernstein;  // denominator, proved, from range and variance
+class fixed;                // a given number of rows
 }  // namespace budget
 namespace dynamic_sampling {
 class uniform;  // grows the base sample

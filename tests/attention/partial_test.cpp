@@ -54,6 +54,9 @@ void check_same(partial a, partial b, double tolerance, double of_vectors) {
   CHECK(x.rows_sampled() == y.rows_sampled());
   CHECK(x.bytes_touched() == y.bytes_touched());
   CHECK(x.looks() == y.looks());
+  CHECK(x.ceiling() == y.ceiling());
+  CHECK(x.floor() == Approx(y.floor()).epsilon(tolerance));
+  CHECK(x.sampled_shards() == y.sampled_shards());
   const auto numbers = static_cast<std::size_t>(16);
   check_close(a.numbers().subspan(numbers), b.numbers().subspan(numbers), tolerance);
   check_close(a.vectors(), b.vectors(), of_vectors);
@@ -74,7 +77,11 @@ TEST_CASE("an empty partial is the identity of merging", "[partial]") {
   CHECK(none.view().max_logit() == -infinity);
   CHECK(none.numbers().size() == static_cast<std::size_t>(partial_view::doubles(5)));
   CHECK(none.vectors().size() == 2U * variance_groups * 5U);
+  CHECK(none.view().ceiling() == infinity);
+  none.view().ceiling() = 0.0;
   for (const double x : none.numbers().subspan(1)) CHECK(x == 0.0);
+  none.view().clear();
+  CHECK(none.view().ceiling() == infinity);
   for (const float x : none.vectors()) CHECK(x == 0.0F);
   check_same(merged(none, none), none, 0.0);
 
@@ -91,9 +98,10 @@ TEST_CASE("every number of a partial has a place of its own", "[partial]") {
   const partial_view v = p.view();
   double next = 1.0;
   const auto set = [&](auto& x) { x = static_cast<std::decay_t<decltype(x)>>(next++); };
-  for (double* x : {&v.max_logit(), &v.denominator(), &v.denominator_variance(),
-                    &v.numerator_variance(), &v.uncertain(), &v.rows_total(), &v.rows_exact(),
-                    &v.rows_sampled(), &v.bytes_touched(), &v.looks()})
+  for (double* x :
+       {&v.max_logit(), &v.denominator(), &v.denominator_variance(), &v.numerator_variance(),
+        &v.uncertain(), &v.rows_total(), &v.rows_exact(), &v.rows_sampled(), &v.bytes_touched(),
+        &v.looks(), &v.ceiling(), &v.floor(), &v.sampled_shards()})
     set(*x);
   for (index_t j = 0; j < d; ++j) set(v.numerator()[j]);
   for (int g = 0; g < variance_groups; ++g) {
@@ -195,6 +203,8 @@ TEST_CASE("merging far apart maxima keeps the heavier shard", "[partial]") {
   CHECK(both.view().denominator() == high.view().denominator());
   CHECK(both.view().denominator_variance() == high.view().denominator_variance());
   CHECK(both.view().uncertain() > high.view().uncertain());
+  CHECK(both.view().ceiling() == infinity);  // nobody asked
+  both.view().ceiling() = 0.0;
   for (const double x : both.numbers()) CHECK(std::isfinite(x));
   for (const float x : both.vectors()) CHECK(std::isfinite(x));
 }
@@ -262,4 +272,29 @@ TEST_CASE("a shard that is not finite spoils the whole", "[partial]") {
     for (partial both : {merged(a, b), merged(b, a)})
       CHECK(std::isnan(in_key ? both.view().denominator() : both.view().numerator()[0]));
   }
+}
+
+TEST_CASE("ceilings merge to the larger, floors and sampled shards add", "[partial]") {
+  partial a(3), b(3);
+  const auto set = [](const partial_view& p, double max_logit, double ceiling, double floor) {
+    p.max_logit() = max_logit;
+    p.ceiling() = ceiling;
+    p.denominator() = 2.0 * floor;
+    p.floor() = floor;
+    p.rows_total() = 10.0;
+    p.sampled_shards() = 1.0;
+  };
+  set(a.view(), 1.0, 0.5, 3.0);
+  set(b.view(), 2.0, -7.0, 4.0);
+  const partial both = merged(a, b);
+  CHECK(partial(both).view().ceiling() == 0.5);  // a logit, whatever the weights are relative to
+  CHECK(partial(both).view().floor() == Approx(4.0 + 3.0 * std::exp(-1.0)));
+  CHECK(partial(both).view().sampled_shards() == 2.0);
+  b.view().ceiling() = infinity;
+  CHECK(merged(a, b).view().ceiling() == infinity);
+  CHECK(merged(b, a).view().ceiling() == infinity);
+  b.view().ceiling() = -infinity;  // nothing was left out there
+  CHECK(merged(a, b).view().ceiling() == 0.5);
+  CHECK(merged(partial(3), a).view().ceiling() == 0.5);
+  CHECK(merged(a, partial(3)).view().ceiling() == 0.5);
 }

@@ -102,3 +102,18 @@ TEST_CASE("the joint budget's status", "[budget]") {
   j.enough = false;
   CHECK(policy.end(j) == status::sample_too_small);
 }
+
+TEST_CASE("the tight form keeps the contract, and needs about a quarter of the rows", "[budget]") {
+  check_budget_contract(
+      budget::joint(epsilon{0.1}, delta{0.05}, correction::none, joint_form::tight), 0.1, 0.05,
+      quantity::output);
+  const budget::joint paper(epsilon{0.1}, delta{0.1});
+  const budget::joint tight(epsilon{0.1}, delta{0.1}, correction::none, joint_form::tight);
+  const auto rows_of = [](const budget::joint& policy) {
+    return static_cast<double>(asked_size(policy, 300.0, 1e-8, 150.0, 1e-9, 1000000, 20));
+  };
+  // 2 x = .1 against x (1 + .1 share) = .1, x the sum of both errors: 4 / 1.1^2 with all in the
+  // numerator.
+  CHECK(rows_of(paper) / rows_of(tight) > 3.2);
+  CHECK(rows_of(paper) / rows_of(tight) < 3.7);
+}

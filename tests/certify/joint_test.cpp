@@ -133,3 +133,35 @@ TEST_CASE("zero spread of few rows is no evidence for numerator and denominator"
   for (const double few : {0.0, 2.0, 15.0})
     CHECK_FALSE(bound_jointly(made(1.0, 0.0, 1.0, 0.0, few).view(), splits).enough);
 }
+
+TEST_CASE("the tight bound is the least (e1 + e2) / (1 - e1), below the paper's", "[certify]") {
+  const delta_splits splits(0.1);
+  for (const double n : {0.0, 0.001, 0.02, 0.1})
+    for (const double d : {0.0, 0.001, 0.02, 0.1}) {
+      double least = std::numeric_limits<double>::infinity();
+      for (int i = 1; i < 64; ++i) {
+        const double e1 = n * normal_upper_quantile(0.1 * i / 64.0 / 2.0);
+        const double e2 = d * normal_upper_quantile(0.1 * (64 - i) / 64.0 / 2.0);
+        if (e1 < 1.0) least = std::min(least, (e1 + e2) / (1.0 - e1));
+      }
+      CAPTURE(n, d);
+      CHECK(splits.bound(n, d, joint_form::tight) == Approx(least).margin(1e-15));
+      CHECK(splits.bound(n, d, joint_form::tight) <= splits.bound(n, d, joint_form::paper));
+    }
+  CHECK(std::isinf(splits.bound(1.0, 0.0, joint_form::tight)));
+}
+
+TEST_CASE("errors within e1 and e2 leave the output within the tight bound", "[certify]") {
+  // The worst of two dimensions, by brute force: N^ and D^ observed, N = N^ - x, D = D^ - y.
+  const double e1 = 0.2, e2 = 0.15;
+  double worst = 0.0;
+  for (int i = 0; i < 360; ++i)
+    for (const double y : {-e2, e2}) {
+      const double angle = i * 0.017453292519943295;
+      const double n0 = 1.0 - e1 * std::cos(angle), n1 = -e1 * std::sin(angle), d = 1.0 - y;
+      const double error = std::hypot(1.0 - n0 / d, n1 / d);
+      worst = std::max(worst, error / (std::hypot(n0, n1) / d));
+    }
+  CHECK(worst <= (e1 + e2) / (1.0 - e1) + 1e-12);
+  CHECK(worst >= 0.99 * (e1 + e2) / (1.0 - e1));
+}

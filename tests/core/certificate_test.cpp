@@ -61,7 +61,7 @@ TEST_CASE("every enumerator has a name of its own") {
     for (int i = 0; i < count; ++i) names.insert(to_string(static_cast<e>(i)));
     return static_cast<int>(names.size()) == count && !names.contains("?");
   };
-  CHECK(distinct(quantity::output));
+  CHECK(distinct(quantity::numerator));
   CHECK(distinct(bound_kind::rank_quantile));
   CHECK(distinct(basis::unmeasured));
   CHECK(distinct(status::non_finite));

@@ -134,3 +134,40 @@ TEST_CASE("rows are hidden where every head's bias is -inf") {
   queries.logits.bias_stride = 0;
   CHECK(call.hides(1));
 }
+
+TEST_CASE("bounds of a product become bounds of the logit, in and outside of floats") {
+  test::prepared_call c({4, 16});
+  const kv_view kv = c.view();
+  std::vector<float> bias{0.25F, -infinity, nan_value, 3e38F};
+  query_group queries = c.group();
+  float lower = 0.0F;
+  float upper = 0.0F;
+  for (const float scale : {0.3F, -0.3F, 1e-20F})
+    for (const float softcap : {0.0F, 2.0F})
+      for (const bool biased : {false, true})
+        for (const double product : {0.0, 1e-44, -0.7, 3.0, -1e4}) {
+          CAPTURE(scale, softcap, biased, product);
+          queries.logits = {.scale = scale, .softcap = softcap};
+          if (biased) queries.logits.bias = bias.data();
+          const decode<kv_view> call(queries, kv, {});
+          call.bound_logit(0, 0, product, product, lower, upper);
+          float l = static_cast<float>(product);
+          call.to_logits(0, &l, 1, [](index_t) { return 0; });
+          CHECK(lower <= l);
+          CHECK(l <= upper);
+          CHECK(static_cast<double>(upper) - static_cast<double>(lower) <=
+                0x1p-15 * (std::fabs(static_cast<double>(l)) + (biased ? 0.25 : 1e-38)));
+        }
+  queries.logits = {.scale = 1.0F, .bias = bias.data()};
+  const decode<kv_view> call(queries, kv, {});
+  call.bound_logit(0, 1, -1.0, 1.0, lower, upper);
+  CHECK((lower == -infinity && upper == -infinity));
+  for (const index_t row : {2, 3}) {
+    call.bound_logit(0, row, -1.0, 1.0, lower, upper);
+    CHECK((lower == -infinity && upper == infinity));
+  }
+  for (const double large : {1e39, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    call.bound_logit(0, 0, -large, large, lower, upper);
+    CHECK((lower == -infinity && upper == infinity));
+  }
+}

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "support/catch.hpp"
+#include "support/fake_outlook.hpp"
 
 using namespace vattn;
 
@@ -62,4 +63,24 @@ TEST_CASE("least_size stays above low and at most high, whatever holds") {
   CHECK(least_size(100, 100, always) == 100);
   // With nothing between it asks nothing, and says high.
   CHECK(least_size(120, 100, never) == 100);
+}
+
+TEST_CASE(
+    "a budget of one growth never asks for less than there is, and stops at the second look") {
+  test::fake_outlook look(3, 1000, 100);
+  CHECK(grow_once(look, [](int) { return index_t{7}; }) == decision::stop);
+  CHECK(look.sizes()[2] == 100);
+  CHECK(grow_once(look, [](int h) { return index_t{99 + h}; }) == decision::grow);
+  CHECK(look.sizes()[0] == 100);
+  CHECK(look.sizes()[1] == 100);
+  CHECK(look.sizes()[2] == 101);
+  look.look_ = 2;
+  CHECK(grow_once(look, [](int) { return index_t{500}; }) == decision::stop);
+}
+
+TEST_CASE("the status at the end of one growth") {
+  CHECK(end_of_one_draw({0.1, bound_kind::normal, true, 0.0}, 0.1) == status::met);
+  CHECK(end_of_one_draw({0.11, bound_kind::normal, true, 0.0}, 0.1) == status::not_met);
+  CHECK(end_of_one_draw({0.01, bound_kind::normal, false, 0.0}, 0.1) == status::sample_too_small);
+  CHECK(end_of_one_draw({}, 0.1) == status::sample_too_small);
 }

@@ -59,6 +59,7 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   workspace ws;
   const index_t rows = 700, key_dim = 33, value_dim = 17;
   ws.reserve(3, rows, key_dim, value_dim, true);
+  ws.reserve_bounds(3, rows);
   // Written from end to end; the address sanitizer objects if one is short.
   const auto fill = [](auto& buffer, index_t count) {
     std::fill_n(buffer.data(), count, std::remove_cvref_t<decltype(*buffer.data())>{});
@@ -71,10 +72,13 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.group_sums, variance_groups * 3 * 3 * value_dim);
   fill(ws.sample_logits, 3 * rows);
   fill(ws.squares, rows);
-  fill(ws.query_codes, 3 * ((key_dim + 31) / 32 * 32));
+  fill(ws.query_codes, (3 + 1) * ((key_dim + 31) / 32 * 32));
   fill(ws.query_terms, 4 * 3);
-  fill(ws.code_dots, 2 * 3 * workspace::block);
+  fill(ws.code_dots, 2 * (3 + 1) * workspace::block);
   fill(ws.draws.constants, 8 * 3);
+  fill(ws.lower, rows);
+  fill(ws.upper, rows);
+  fill(ws.ranges, 2 * 3);
   for (index_t h = 0; h < 3; ++h) {
     CHECK(ws.head(h).value_dim() == value_dim);
     ws.head(h).clear_numbers();

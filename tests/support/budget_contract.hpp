@@ -46,6 +46,7 @@ public:
   std::span<index_t> sizes() noexcept { return sizes_; }
 
   /// All heads alike: D = 2, ||N|| = 2, standard errors `error` of them, spread evenly over groups.
+  /// No weight is above twice their mean, and D is known to be at least 1.
   void set(double error) {
     for (int h = 0; h < heads(); ++h) {
       const partial_view s = state(h);
@@ -57,6 +58,10 @@ public:
       s.uncertain() = static_cast<double>(drawn_);
       s.rows_total() = static_cast<double>(population_);
       s.rows_sampled() = static_cast<double>(drawn_);
+      s.looks() = look_;
+      s.ceiling() = 1.0 + std::log(4.0 / static_cast<double>(population_));
+      s.floor() = 1.0;
+      s.sampled_shards() = 1.0;
       for (int g = 0; g < variance_groups; ++g) {
         s.a(g) = s.a_vv(g) = 2.0 * error * error / variance_groups;
         s.s(g) = error / variance_groups;

@@ -68,6 +68,13 @@ public:
   double& rows_sampled() const noexcept { return numbers_[7]; }
   double& bytes_touched() const noexcept { return numbers_[8]; }
   double& looks() const noexcept { return numbers_[9]; }
+  /// Sound upper bound of the largest logit outside the exact rows [natural log]; +inf if unknown.
+  /// Known only if the budget asked for it, see `needs_ceiling`.
+  double& ceiling() const noexcept { return numbers_[10]; }
+  /// Sound lower bound of the denominator, whatever was drawn; the exact rows' share at least.
+  double& floor() const noexcept { return numbers_[11]; }
+  /// Shards among those merged that drew a sample.
+  double& sampled_shards() const noexcept { return numbers_[12]; }
 
   /// Numerator `[d_v]`.
   double* numerator() const noexcept { return numbers_ + scalars; }
@@ -88,6 +95,7 @@ public:
   void clear_numbers() const noexcept {
     std::fill_n(numbers_, doubles(value_dim_), 0.0);
     max_logit() = -std::numeric_limits<double>::infinity();
+    ceiling() = std::numeric_limits<double>::infinity();
   }
 
   /// Expresses everything relative to a larger maximum; `to` is at least max_logit().
@@ -96,6 +104,7 @@ public:
     const double f =
         max_logit() == -std::numeric_limits<double>::infinity() ? 0.0 : std::exp(max_logit() - to);
     denominator() *= f;
+    floor() *= f;
     denominator_variance() *= f * f;
     numerator_variance() *= f * f;
     for (index_t j = 0; j < value_dim_; ++j) numerator()[j] *= f;
@@ -109,12 +118,16 @@ public:
     max_logit() = to;
   }
 
-  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks take the larger.
-  /// Associative up to rounding. `other` is brought to the common maximum, which changes no value.
+  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks and the
+  /// ceiling take the larger, where a partial without rows does not count. Associative up to
+  /// rounding. `other` is brought to the common maximum, which changes no value.
   void merge(const partial_view& other) const noexcept {
     VATTN_ASSERT(other.value_dim_ == value_dim_);
     const double common = std::max(max_logit(), other.max_logit());
     const double most_looks = std::max(looks(), other.looks());
+    const double highest = other.rows_total() == 0.0 ? ceiling()
+                           : rows_total() == 0.0     ? other.ceiling()
+                                                     : std::max(ceiling(), other.ceiling());
     rescale(common);
     other.rescale(common);
     for (index_t i = 1; i < doubles(value_dim_); ++i) numbers_[i] += other.numbers_[i];
@@ -123,6 +136,7 @@ public:
       for (index_t j = 0; j < value_dim_; ++j) s_v(g)[j] += other.s_v(g)[j];
     }
     looks() = most_looks;
+    ceiling() = highest;
   }
 
 private:

@@ -221,7 +221,8 @@ private:
     state.denominator_variance() = variance_of(a, d * d, scheme, residual);
     state.numerator_variance() = variance_of(a_vv, norm, scheme, residual);
     const double f = exact_.sum(h) == 0.0 ? 0.0 : std::exp(exact_.max(h) - state.max_logit());
-    state.denominator() += f * exact_.sum(h);
+    state.floor() = f * exact_.sum(h);
+    state.denominator() += state.floor();
     for (index_t j = 0; j < value_dim(); ++j) state.numerator()[j] += f * exact_.numerator(h)[j];
   }
 

@@ -38,24 +38,15 @@ public:
 
   template <outlook Look>
   decision next(Look& look) const noexcept {
-    if (look.look() > 1) return decision::stop;
-    bool more = false;
-    for (int h = 0; h < look.heads(); ++h) {
+    return grow_once(look, [&](int h) {
       const double largest = asked_ * look.state(h).denominator() / z_;
-      look.sizes()[static_cast<std::size_t>(h)] =
-          least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
-            return look.variance(h, contribution::denominator, size, correction_) <=
-                   largest * largest;
-          });
-      more = more || look.sizes()[static_cast<std::size_t>(h)] > look.drawn(h);
-    }
-    return more ? decision::grow : decision::stop;
+      return least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
+        return look.variance(h, contribution::denominator, size, correction_) <= largest * largest;
+      });
+    });
   }
 
-  status end(const judgement& judged) const noexcept {
-    if (!judged.enough) return status::sample_too_small;
-    return judged.epsilon <= asked_ ? status::met : status::not_met;
-  }
+  status end(const judgement& judged) const noexcept { return end_of_one_draw(judged, asked_); }
 
 private:
   double asked_, delta_, z_;

@@ -28,13 +28,7 @@ public:
 
   template <outlook Look>
   decision next(Look& look) const noexcept {
-    const index_t size = size_.of(look.population());
-    bool more = false;
-    for (int h = 0; h < look.heads(); ++h) {
-      look.sizes()[static_cast<std::size_t>(h)] = std::max(size, look.drawn(h));
-      more = more || size > look.drawn(h);
-    }
-    return more && look.look() == 1 ? decision::grow : decision::stop;
+    return grow_once(look, [&](int) { return size_.of(look.population()); });
   }
 
   status end(const judgement& judged) const noexcept {

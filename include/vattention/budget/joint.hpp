@@ -12,17 +12,22 @@ namespace vattn::budget {
 /// and e2 = z2 n sigma / (sqrt(b) D^) from the base sample; drawn once, then certified from the whole
 /// sample. Two-sided, for the output. Source: arXiv 2510.05688, lemma 4.2 and theorem 4.3.
 ///
+/// `joint_form::tight` asks for (e1 + e2) / (1 - e1) <= epsilon instead, about 3.6 times fewer rows
+/// at epsilon = .1, on the same grounds.
+///
 /// Safe on the heads measured but dear: it needs several times the rows of `budget::output`. Both
 /// variances come from the base sample and know nothing of a heavy row it missed.
 class joint {
 public:
   using role = vattn::role::budget;
 
-  joint(epsilon asked, vattn::delta miss, correction population = correction::none)
+  joint(epsilon asked, vattn::delta miss, correction population = correction::none,
+        joint_form form = joint_form::paper)
       : asked_(asked.value()),
         delta_(miss.value()),
         splits_(miss.value()),
-        correction_(population) {}
+        correction_(population),
+        form_(form) {}
 
   double asked() const noexcept { return asked_; }
   double delta() const noexcept { return delta_; }
@@ -30,38 +35,32 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
   judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
-    return bound_jointly(state, splits_);
+    return bound_jointly(state, splits_, form_);
   }
 
   template <outlook Look>
   decision next(Look& look) const noexcept {
-    if (look.look() > 1) return decision::stop;
-    bool more = false;
-    for (int h = 0; h < look.heads(); ++h) {
+    return grow_once(look, [&](int h) {
       const partial_view state = look.state(h);
       const double norm = numerator_norm(state);
-      look.sizes()[static_cast<std::size_t>(h)] =
-          least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
-            const auto error = [&](contribution what) {
-              return std::sqrt(look.variance(h, what, size, correction_));
-            };
-            return splits_.bound(error(contribution::numerator) / norm,
-                                 error(contribution::denominator) / state.denominator()) <= asked_;
-          });
-      more = more || look.sizes()[static_cast<std::size_t>(h)] > look.drawn(h);
-    }
-    return more ? decision::grow : decision::stop;
+      return least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
+        const auto error = [&](contribution what) {
+          return std::sqrt(look.variance(h, what, size, correction_));
+        };
+        return splits_.bound(error(contribution::numerator) / norm,
+                             error(contribution::denominator) / state.denominator(),
+                             form_) <= asked_;
+      });
+    });
   }
 
-  status end(const judgement& judged) const noexcept {
-    if (!judged.enough) return status::sample_too_small;
-    return judged.epsilon <= asked_ ? status::met : status::not_met;
-  }
+  status end(const judgement& judged) const noexcept { return end_of_one_draw(judged, asked_); }
 
 private:
   double asked_, delta_;
   delta_splits splits_;
   correction correction_;
+  joint_form form_;
 };
 static_assert(budget_policy<joint>);
 

@@ -7,11 +7,16 @@
 #include <array>
 #include <cmath>
 
-#include "vattention/attention/partial.hpp"
-#include "vattention/core/outlook.hpp"
+#include "vattention/certify/numerator.hpp"
 #include "vattention/stats/normal.hpp"
 
 namespace vattn {
+
+/// How errors of numerator and denominator add up to one of the output.
+enum class joint_form : std::uint8_t {
+  paper,  ///< 2 (e1 + e2), e2 < 1/2: arXiv 2510.05688, lemma 4.2
+  tight,  ///< (e1 + e2) / (1 - e1), see `delta_splits::bound`
+};
 
 /// Splits of delta between numerator and denominator, as pairs of two-sided normal quantiles.
 /// Theorem 4.3 of arXiv 2510.05688 minimises over the split; 63 equal steps are tried here. The
@@ -26,13 +31,23 @@ public:
     }
   }
 
-  /// min over splits of 2 (e1 + e2), where e1 = z1 se(N) / ||N|| and e2 = z2 se(D) / D; +inf unless
-  /// e2 < 1/2, as lemma 4.2 asks.
-  double bound(double relative_numerator, double relative_denominator) const noexcept {
+  /// The least bound over the splits, where e1 = z1 se(N) / ||N^|| and e2 = z2 se(D) / D^; +inf if
+  /// none.
+  ///
+  /// `paper`: 2 (e1 + e2) for e2 < 1/2, which takes N^ and D^ for N and D in e1 and e2. `tight`: o^
+  /// - o = ((N^ - N) - (D^ - D) o) / D^ exactly. Where ||N^ - N|| <= a ||N|| and |D^ - D| <= c D,
+  /// D^ >= (1 - c) D gives ||o^ - o|| <= (a + c) / (1 - c) ||o||. Errors relative to what was
+  /// observed, ||N^ - N|| <= e1 ||N^|| and |D^ - D| <= e2 D^, give ||o^ - o|| <= e1 ||o^|| + e2
+  /// ||o||, and with ||o^|| <= ||o|| + ||o^ - o|| at last (e1 + e2) / (1 - e1), nothing plugged in.
+  /// Less than half of `paper`.
+  double bound(double relative_numerator, double relative_denominator,
+               joint_form form = joint_form::paper) const noexcept {
     double least = std::numeric_limits<double>::infinity();
     for (std::size_t i = 0; i < count; ++i) {
+      const double e1 = z_numerator_[i] * relative_numerator;
       const double e2 = z_denominator_[i] * relative_denominator;
-      if (e2 < 0.5) least = std::min(least, 2.0 * (z_numerator_[i] * relative_numerator + e2));
+      if (form == joint_form::paper && e2 < 0.5) least = std::min(least, 2.0 * (e1 + e2));
+      if (form == joint_form::tight && e1 < 1.0) least = std::min(least, (e1 + e2) / (1.0 - e1));
     }
     return least;
   }
@@ -42,21 +57,15 @@ private:
   std::array<double, count> z_numerator_{}, z_denominator_{};
 };
 
-/// ||N^||, the plug-in scale of the numerator's relative error.
-inline double numerator_norm(const partial_view& state) noexcept {
-  double square = 0.0;
-  for (index_t j = 0; j < state.value_dim(); ++j)
-    square += state.numerator()[j] * state.numerator()[j];
-  return std::sqrt(square);
-}
-
-/// Output bound 2 (e1 + e2) with the best split, from the sample that formed the estimate. Rests on the
-/// central limit theorem for both sums and plugs N^ and D^ in for N and D.
-inline judgement bound_jointly(const partial_view& state, const delta_splits& splits) noexcept {
+/// Output bound with the best split, from the sample that formed the estimate. Rests on the central
+/// limit theorem for both sums.
+inline judgement bound_jointly(const partial_view& state, const delta_splits& splits,
+                               joint_form form = joint_form::paper) noexcept {
   judgement judged;
   judged.enough = state.uncertain() >= fewest_uncertain_rows;
-  const double bound = splits.bound(std::sqrt(state.numerator_variance()) / numerator_norm(state),
-                                    std::sqrt(state.denominator_variance()) / state.denominator());
+  const double bound =
+      splits.bound(std::sqrt(state.numerator_variance()) / numerator_norm(state),
+                   std::sqrt(state.denominator_variance()) / state.denominator(), form);
   if (bound < 1.0) {
     judged.epsilon = bound;
     judged.bound = bound_kind::joint_normal;

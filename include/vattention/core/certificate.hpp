@@ -15,15 +15,22 @@ enum class quantity : std::uint8_t {
   none,         ///< nothing was asked
   denominator,  ///< |D^ - D| <= epsilon D; says nothing of the output
   output,       ///< ||o^ - o|| <= epsilon ||o||
+  numerator,    ///< ||N^ - N|| <= epsilon ||N||; says nothing of the output either
 };
 
 /// The argument behind the bound.
 enum class bound_kind : std::uint8_t {
-  none,           ///< no bound could be formed
-  exact,          ///< every visible row was read
-  normal,         ///< central limit theorem, two-sided normal quantile
-  joint_normal,   ///< the same for numerator and denominator, 2 (e1 + e2), arXiv 2510.05688 thm 4.3
-  rank_quantile,  ///< output, chi-square quantile of the effective rank with inflated variance
+  none,                ///< no bound could be formed
+  exact,               ///< every visible row was read
+  normal,              ///< central limit theorem, two-sided normal quantile
+  joint_normal,        ///< the same for numerator and denominator, added up (certify/joint.hpp)
+  rank_quantile,       ///< output, chi-square quantile of the effective rank with inflated variance
+  student_t,           ///< Student's quantile; normal weights assumed
+  chi_square,          ///< variance at its upper confidence limit; normal weights assumed
+  hoeffding,           ///< range of the weights, Hoeffding 1963
+  hoeffding_serfling,  ///< the same, without replacement
+  empirical_bernstein,  ///< range and sample variance, after Maurer and Pontil 2009
+  bernstein_serfling,   ///< the same, without replacement, Bardenet and Maillard 2015
 };
 
 /// What the claim "at most delta of the calls miss epsilon" rests on, strongest first.
@@ -97,6 +104,7 @@ inline const char* to_string(quantity what) noexcept {
     case quantity::none: return "none";
     case quantity::denominator: return "denominator";
     case quantity::output: return "output";
+    case quantity::numerator: return "numerator";
   }
   return "?";
 }
@@ -107,6 +115,12 @@ inline const char* to_string(bound_kind bound) noexcept {
     case bound_kind::normal: return "normal";
     case bound_kind::joint_normal: return "joint_normal";
     case bound_kind::rank_quantile: return "rank_quantile";
+    case bound_kind::student_t: return "student_t";
+    case bound_kind::chi_square: return "chi_square";
+    case bound_kind::hoeffding: return "hoeffding";
+    case bound_kind::hoeffding_serfling: return "hoeffding_serfling";
+    case bound_kind::empirical_bernstein: return "empirical_bernstein";
+    case bound_kind::bernstein_serfling: return "bernstein_serfling";
   }
   return "?";
 }

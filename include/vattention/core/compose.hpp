@@ -46,6 +46,12 @@ concept absent_or_budget = absent<P> || budget_policy<P>;
 template <class P>
 concept absent_or_dynamic_sampling = absent<P> || dynamic_sampling_policy<P>;
 
+/// False only for a budget that needs bounds and a predictor (or none) that has no bounds.
+template <class Budget, class TopK>
+inline constexpr bool bounds_suffice = true;
+template <needs_ceiling Budget, class TopK>
+inline constexpr bool bounds_suffice<Budget, TopK> = bounds_scores<TopK>;
+
 template <class P>
 concept names_a_known_role =
     plays<P, role::static_indices> || plays<P, role::top_k> || plays<P, role::base_sampling> ||
@@ -113,6 +119,9 @@ struct composition {
       detail::absent_or_budget<one<role::budget>>,
       "vattention: budget: want const noexcept asked, delta, guarantees, coverage, judge, "
       "next, end (see core/concepts.hpp)");
+  static_assert(detail::bounds_suffice<one<role::budget>, one<role::top_k>>,
+                "vattention: budget: it needs a ceiling of the residual, so the top_k policy must "
+                "bound its scores (bounds_scores; top_k::key_code does)");
   static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
                 "variance_at (see core/concepts.hpp)");

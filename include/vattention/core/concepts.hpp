@@ -140,7 +140,8 @@ concept dynamic_sampling_policy =
 
 /// How many rows, and what may be said of them.
 ///   asked(), delta(), guarantees()  epsilon (NaN if none), delta, and the quantity they are about
-///   coverage()                what its certificates were measured or proved to rest on
+///   coverage()                what its certificates were measured or proved to rest on; `proved` only if
+///                             that holds for the calls as they are, stopping included, with any predictor
 ///   judge(state, ws)          the bound that a head's present sample supports
 ///   next(look)                after every judgement: stop, grow to look.sizes(), or read all
 ///   end(judged)               the status of a head when it was stopped
@@ -156,5 +157,12 @@ concept budget_policy = has_role<P, role::budget> && std::copy_constructible<P> 
                           { p.next(look) } noexcept -> std::same_as<decision>;
                           { p.end(judged) } noexcept -> std::same_as<status>;
                         };
+
+/// Refinement: the budget rests on the range of the weights that are left to sample. The functor
+/// then has the predictor bound all logits (`bounds_scores`) and sets `ceiling()` and `floor()` of
+/// each head's state.
+///   needs_ceiling   static constexpr bool, true
+template <class P>
+concept needs_ceiling = budget_policy<P> && P::needs_ceiling;
 
 }  // namespace vattn

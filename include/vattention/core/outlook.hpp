@@ -3,6 +3,7 @@
 /// What a budget sees at a look, and what it may answer.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <span>
 
@@ -68,6 +69,26 @@ index_t least_size(index_t low, index_t high, Holds holds) noexcept {
     (holds(middle) ? high : low) = middle;
   }
   return high;
+}
+
+/// For budgets that draw once after the base sample: every head gets `wanted(head)` rows, and never
+/// fewer than it has; at any later look the sample is the last one.
+template <outlook Look, class Wanted>
+decision grow_once(Look& look, Wanted wanted) noexcept {
+  if (look.look() > 1) return decision::stop;
+  bool more = false;
+  for (int h = 0; h < look.heads(); ++h) {
+    index_t& size = look.sizes()[static_cast<std::size_t>(h)];
+    size = std::max(look.drawn(h), wanted(h));
+    more = more || size > look.drawn(h);
+  }
+  return more ? decision::grow : decision::stop;
+}
+
+/// The status of a head whose sample may not grow any further.
+inline status end_of_one_draw(const judgement& judged, double asked) noexcept {
+  if (!judged.enough) return status::sample_too_small;
+  return judged.epsilon <= asked ? status::met : status::not_met;
 }
 
 }  // namespace vattn

@@ -96,9 +96,9 @@ public:
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
     rotated.reserve(2 * key_dim);
-    query_codes.reserve(g * (key_dim + 64));
+    query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
-    code_dots.reserve(2 * g * block);
+    code_dots.reserve(2 * (g + 1) * block);
     gathered.reserve(64 * (key_dim + 64));
     output.reserve(g * value_dim);
     log_sum_exp.reserve(g);
@@ -108,6 +108,13 @@ public:
     heads_ = g;
     value_dim_ = value_dim;
     rows_ = rows;
+  }
+
+  /// Makes room for bounds of every row's logit, for budgets that need a range.
+  void reserve_bounds(int heads, index_t rows) {
+    lower.reserve(rows);
+    upper.reserve(rows);
+    ranges.reserve(2 * index_t{heads});
   }
 
   partial_view head(index_t h) noexcept {
@@ -149,11 +156,15 @@ public:
   scratch<double> partials;
   scratch<float> group_sums;
 
-  // queries as a predictor wants them
+  // queries as a predictor wants them; room for one more, for bounds code a query twice
   scratch<float> rotated, query_terms;
   scratch<std::int8_t> query_codes;
   scratch<std::int32_t> code_dots;
   scratch<std::uint8_t> gathered;
+
+  // bounds of one head's logits; largest residual one and the sum of exp below it, of each head
+  scratch<float> lower, upper;
+  scratch<double> ranges;
 
   // the result
   scratch<float> output;
