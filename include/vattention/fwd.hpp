@@ -63,6 +63,15 @@ namespace dynamic_sampling {
 class uniform;  // grows the base sample
 }
 
+// A wrapper around a functor: audited<Functor>.
+struct audit_plan;       // which calls, how many heads (audit/audited.hpp)
+struct audit_workspace;  // scratch of an audited call, one a thread
+struct audit_row;        // counts of a head (audit/audit_report.hpp)
+struct audit_report;
+enum class finding : std::uint8_t;  // failure signatures and their knobs (audit/finding.hpp)
+struct diagnosis_rules;             // when one is found (audit/diagnosis.hpp)
+struct diagnosis;
+
 // How inclusions depend on each other, and what a budget decides.
 enum class design : std::uint8_t;
 enum class decision : std::uint8_t;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vattention/attend.hpp"
+#include "vattention/attention/attention_functor.hpp"
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
 #include "vattention/attention/partial.hpp"
@@ -11,6 +12,13 @@
 #include "vattention/attention/softmax_state.hpp"
 #include "vattention/attention/squares.hpp"
 #include "vattention/attention/weighted.hpp"
+#include "vattention/audit/audit_counters.hpp"
+#include "vattention/audit/audit_report.hpp"
+#include "vattention/audit/audit_table.hpp"
+#include "vattention/audit/audited.hpp"
+#include "vattention/audit/comparison.hpp"
+#include "vattention/audit/diagnosis.hpp"
+#include "vattention/audit/finding.hpp"
 #include "vattention/base_sampling/uniform.hpp"
 #include "vattention/budget/clt.hpp"
 #include "vattention/budget/fixed.hpp"
