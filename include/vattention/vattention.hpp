@@ -51,6 +51,8 @@
 #include "vattention/functor.hpp"
 #include "vattention/fwd.hpp"
 #include "vattention/kernels/kernels.hpp"
+#include "vattention/ledger/delta_ledger.hpp"
+#include "vattention/ledger/ledgered.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/static_indices/sink_window.hpp"

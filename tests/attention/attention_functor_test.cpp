@@ -3,6 +3,7 @@
 
 #include "support/catch.hpp"
 #include "vattention/audit/audited.hpp"
+#include "vattention/ledger/ledgered.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/top_k/oracle.hpp"
 
@@ -23,10 +24,13 @@ struct not_const : plain {
 
 }  // namespace
 
-TEST_CASE("functors and wrappers attend", "[attention_functor]") {
+TEST_CASE("functors and wrappers in any nesting attend", "[attention_functor]") {
   STATIC_REQUIRE(attention_functor<plain>);
   STATIC_REQUIRE(attention_functor<paper>);
   STATIC_REQUIRE(attention_functor<audited<plain>>);
+  STATIC_REQUIRE(attention_functor<ledgered<paper>>);
+  STATIC_REQUIRE(attention_functor<audited<ledgered<plain>>>);
+  STATIC_REQUIRE(attention_functor<ledgered<audited<plain>>>);
 }
 
 TEST_CASE("what lacks a member or is not const does not attend", "[attention_functor]") {

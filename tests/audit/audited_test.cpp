@@ -10,6 +10,7 @@
 #include "support/catch.hpp"
 #include "support/random_cache.hpp"
 #include "vattention/attend.hpp"
+#include "vattention/ledger/ledgered.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/testing/reference.hpp"
 
@@ -247,4 +248,19 @@ TEST_CASE("the functor's members pass through", "[audited]") {
   audit_workspace scratch;
   CHECK(watched.finish(parts, scratch).certificates[0].rows_total == 3000);
   CHECK(watched.report().total.calls == 0);
+}
+
+TEST_CASE("a ledger inside an audit", "[audited]") {
+  const audited both(ledgered(epsilon{0.1}, delta{0.1}, {.layers = 1, .query_heads = 2, .steps = 3},
+                              [](epsilon e, delta d) { return presets::uniform_output(e, d); }),
+                     {.every = 1, .group = 2});
+  const kv_view kv = model.view();
+  const auto index = both.make_index(kv);
+  audit_workspace scratch;
+  for (std::uint64_t step = 0; step < 3; ++step)
+    static_cast<void>(both(model.group(), kv, index, at(0, 0, step), scratch));
+  CHECK_THROWS_AS(both(model.group(), kv, index, at(0, 0, 3), scratch), ledger_exhausted);
+  CHECK(both.report().total.calls == 6);
+  CHECK(both.report().delta == Approx(0.1 / 6));
+  CHECK(both.functor().report().issued == 6);
 }
