@@ -87,6 +87,7 @@ public:
   using budget_type = typename roles::template one<role::budget>;
   using dynamic_sampling_type = typename roles::template one<role::dynamic_sampling>;
   using index_type = typename top_k_type::index_type;
+  using workspace_type = workspace;
 
   /// The policies, in the order of the template arguments.
   explicit vattention(Policies... policies)
@@ -180,6 +181,7 @@ public:
 
   const budget_type& budget() const noexcept { return budget_; }
   const top_k_type& top_k() const noexcept { return top_k_; }
+  const static_indices_type& static_indices() const noexcept { return static_indices_; }
 
 private:
   template <cache_view View>

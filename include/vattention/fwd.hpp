@@ -69,6 +69,18 @@ namespace dynamic_sampling {
 class uniform;  // grows the base sample
 }
 
+// Wrappers around a functor, in any nesting: audited<Functor>, ledgered<Functor>.
+struct audit_plan;       // which calls, how many heads (audit/audited.hpp)
+struct audit_workspace;  // scratch of an audited call, one a thread
+struct audit_row;        // counts of a head (audit/audit_report.hpp)
+struct audit_report;
+enum class finding : std::uint8_t;  // failure signatures and their knobs (audit/finding.hpp)
+struct diagnosis_rules;             // when one is found (audit/diagnosis.hpp)
+struct diagnosis;
+struct delta_plan;     // how many certificates share a delta (ledger/delta_ledger.hpp)
+struct ledger_report;  // what was spent of it, and what may be claimed
+struct ledger_exhausted;
+
 // How inclusions depend on each other, and what a budget decides.
 enum class design : std::uint8_t;
 enum class decision : std::uint8_t;

@@ -9,7 +9,7 @@
 namespace vattn {
 
 /// Uses of random numbers; each has a stream of its own under a call's draw key.
-enum class purpose : std::uint32_t { sampling = 1, projection = 2 };
+enum class purpose : std::uint32_t { sampling = 1, projection = 2, audit = 3 };
 
 /// How a level of predicted log-weights t becomes a proposal: with sums over the n residual rows,
 /// g_i = (1 - floor) exp(t_i) / sum_j exp(t_j) + floor / n.

@@ -19,9 +19,9 @@ namespace vattn {
 ///
 /// Error against the exact quantile, r in [1, 64], delta in [1e-6, .2]: never below it, and above
 /// it by at most 2 % for delta in [.02, .2] and 7 % for r >= 4. Rank 1 at tiny delta is the worst:
-/// 6, 10, 18 % above at 1e-3, 1e-4, 1e-6, and 29 % at 1e-9. Conservative for delta above .2 as
-/// well: there the exact quantile rises with r, so a rank rounded down would lower it; the value at
-/// .2 is returned.
+/// 6, 10, 18 % above at 1e-3, 1e-4, 1e-6, and 29, 39 % at 1e-9, 1e-12 (below 12 % for r >= 5).
+/// Conservative for delta above .2 as well: there the exact quantile rises with r, so a rank rounded
+/// down would lower it; the value at .2 is returned.
 ///
 /// Fails where the approximation by one rank does: a covariance with one large and many small
 /// directions has a heavier tail than chi^2_r, so pass a rank rounded down (0.8 r in this library).
