@@ -22,7 +22,7 @@ struct tally {
   int output_beyond = 0, denominator_beyond = 0;
   double density = 0.0, output_error = 0.0, denominator_error = 0.0, bytes = 0.0;
   /// Certificates by status; all 0 where none is given.
-  std::array<int, 7> statuses{};
+  std::array<int, 8> statuses{};
 
   void add(const deviation& off, double epsilon, double density_of_call, double bytes_of_call) {
     ++trials;
@@ -170,6 +170,11 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
   if (name == "proportional") return of_library(name, cells, presets::proportional);
   if (name == "default") return of_library(name, cells, presets::standard);
   if (name == "fast") return of_library(name, cells, presets::fast);
+  if (name == "strict-denominator")
+    return of_library(name, cells,
+                      [](epsilon e, delta d) { return presets::strict_denominator(e, d); });
+  if (name == "strict-output")
+    return of_library(name, cells, [](epsilon e, delta d) { return presets::strict_output(e, d); });
   if (name == "embedded") return cascaded(2, 2);
   if (name == "fast-4") return cascaded(1, 4);
   if (name == "uniform-sign-hash") return with_predictor(top_k::sign_hash(64, k));

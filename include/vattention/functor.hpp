@@ -41,6 +41,10 @@ public:
     }
     return sampler_.variance_at(d_, head, y_, size, finite);
   }
+  /// For samplers that know it beforehand: how far a sum may be off after a look of `size` more rows.
+  double radius(int head, index_t size, double log_term) noexcept {
+    return sampler_.radius_at(d_, head, size, log_term);
+  }
   /// The squares of another look are out of date.
   void forget() noexcept { formed_ = -1; }
 
@@ -128,7 +132,8 @@ public:
     ws.exact.list();
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
-    if constexpr (needs_ceiling<budget_type>) bound_residual(top_k_, call, index, ws);
+    if constexpr (needs_ceiling<budget_type>)
+      bound_residual(top_k_, call, index, detail::takes_bounds<base_sampling_type>, ws);
     weighted_attention<View> pass(call, ws);
 
     // 3 base sample of the rest: rows with their inclusion probabilities
@@ -144,6 +149,7 @@ public:
       look.forget();
       for (int h = 0; h < call.heads(); ++h) {
         complete(call, h, hidden, look.look(), ws);
+        if constexpr (detail::takes_bounds<dynamic_sampling_type>) dynamic_sampling_.describe(d, h);
         judged[h] = budget_.judge(ws.head(h), ws);
       }
       const decision next = next_step(look, ws);
@@ -270,7 +276,9 @@ private:
     c.quantity = budget_.guarantees();
     c.epsilon_asked = budget_.asked();
     c.delta = budget_.delta();
-    if (!finite) return;
+    c.bounds_violated = static_cast<index_t>(state.violations());
+    if (finite && c.bounds_violated > 0) c.status = status::bound_violated;
+    if (!finite || c.bounds_violated > 0) return;
     c.bound = whole ? bound_kind::exact : judged.bound;
     c.epsilon = whole ? 0.0 : judged.epsilon;
   }

@@ -6,14 +6,18 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vattention/base_sampling/bounded.hpp"
 #include "vattention/base_sampling/proportional.hpp"
 #include "vattention/base_sampling/uniform.hpp"
 #include "vattention/budget/clt.hpp"
 #include "vattention/budget/output.hpp"
+#include "vattention/budget/strict.hpp"
+#include "vattention/dynamic_sampling/bounded.hpp"
 #include "vattention/dynamic_sampling/proportional.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"
 #include "vattention/static_indices/sink_window.hpp"
+#include "vattention/top_k/bounded_code.hpp"
 #include "vattention/top_k/cascade.hpp"
 
 namespace vattn::presets {
@@ -60,6 +64,22 @@ inline auto fast(epsilon asked, delta miss) {
   return vattention(static_indices::sink_window(32, 64), top_k::cascade(1, 2),
                     base_sampling::proportional(), budget::output(asked, miss),
                     dynamic_sampling::proportional());
+}
+
+/// Proved: the softmax denominator by Bernstein's inequality from 8-bit bounds, rows known before a key is
+/// read. Says nothing of the output.
+inline auto strict_denominator(epsilon asked, delta miss, int bits = 8) {
+  return vattention(static_indices::sink_window(32, 64), top_k::bounded_code(bits),
+                    base_sampling::bounded<quantity::denominator>(),
+                    budget::strict_denominator(asked, miss),
+                    dynamic_sampling::bounded<quantity::denominator>());
+}
+
+/// Proved, for the output: a pilot and up to three looks.
+inline auto strict_output(epsilon asked, delta miss, int bits = 8) {
+  return vattention(static_indices::sink_window(32, 64), top_k::bounded_code(bits),
+                    base_sampling::bounded<quantity::output>(), budget::strict_output(asked, miss),
+                    dynamic_sampling::bounded<quantity::output>());
 }
 
 }  // namespace vattn::presets

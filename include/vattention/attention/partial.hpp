@@ -75,6 +75,13 @@ public:
   double& floor() const noexcept { return numbers_[11]; }
   /// Shards among those merged that drew a sample.
   double& sampled_shards() const noexcept { return numbers_[12]; }
+  /// Of the rows that the last look might have drawn, for `certify/strict.hpp`: sum u^2 a^power (1 - p) / p
+  /// for power 0, 1, 2; the largest u (a + b) / p (u / p for the denominator) and its b; and drawn rows that
+  /// turned out to be above their bounds.
+  double& spread(int power) const noexcept { return numbers_[13 + power]; }
+  double& largest_term() const noexcept { return numbers_[16]; }
+  double& reference_norm() const noexcept { return numbers_[17]; }
+  double& violations() const noexcept { return numbers_[18]; }
 
   /// Numerator `[d_v]`.
   double* numerator() const noexcept { return numbers_ + scalars; }
@@ -105,6 +112,8 @@ public:
         max_logit() == -std::numeric_limits<double>::infinity() ? 0.0 : std::exp(max_logit() - to);
     denominator() *= f;
     floor() *= f;
+    largest_term() *= f;
+    for (int power = 0; power < 3; ++power) spread(power) *= f * f;
     denominator_variance() *= f * f;
     numerator_variance() *= f * f;
     for (index_t j = 0; j < value_dim_; ++j) numerator()[j] *= f;
@@ -140,7 +149,7 @@ public:
   }
 
 private:
-  static constexpr index_t scalars = 16;
+  static constexpr index_t scalars = 24;
   double* group_numbers(int group) const noexcept {
     return numbers_ + scalars + value_dim_ + std::ptrdiff_t{3} * group;
   }
@@ -168,7 +177,7 @@ public:
   partial_view view() noexcept {
     return {numbers_.data(), vectors_.data(), 2 * value_dim_, value_dim_, value_dim_};
   }
-  /// `16 + d_v + 96` doubles and `[32 x 2 x d_v]` floats.
+  /// `24 + d_v + 96` doubles and `[32 x 2 x d_v]` floats.
   std::span<double> numbers() noexcept { return numbers_; }
   std::span<float> vectors() noexcept { return vectors_; }
 

@@ -29,6 +29,7 @@ enum class bound_kind : std::uint8_t {
   chi_square,          ///< variance at its upper confidence limit; normal weights assumed
   hoeffding,           ///< range of the weights, Hoeffding 1963
   hoeffding_serfling,  ///< the same, without replacement
+  bernstein,           ///< Bernstein's inequality with known upper bounds (certify/strict.hpp)
   empirical_bernstein,  ///< range and sample variance, after Maurer and Pontil 2009
   bernstein_serfling,   ///< the same, without replacement, Bardenet and Maillard 2015
 };
@@ -50,6 +51,7 @@ enum class status : std::uint8_t {
   capped,            ///< the cap on sampled rows was reached first
   sample_too_small,  ///< too few uncertain rows were drawn to judge, and no further look is allowed
   no_target,         ///< no epsilon was asked; the bound is reported as it came out
+  bound_violated,  ///< rows were above the bounds that the certificate rests on: nothing is vouched for
   non_finite,  ///< a NaN or infinite logit or value was met; the output is what dense gives or NaN
 };
 
@@ -84,6 +86,8 @@ struct certificate {
   index_t rows_total = 0;
   index_t rows_exact = 0;
   index_t rows_sampled = 0;
+  /// Drawn rows above the bounds the certificate rests on; 0 unless the cache was changed behind its index.
+  index_t bounds_violated = 0;
   /// Bytes of keys, values and codes the call read for the whole group, each row counted once.
   index_t bytes_touched = 0;
 
@@ -119,6 +123,7 @@ inline const char* to_string(bound_kind bound) noexcept {
     case bound_kind::chi_square: return "chi_square";
     case bound_kind::hoeffding: return "hoeffding";
     case bound_kind::hoeffding_serfling: return "hoeffding_serfling";
+    case bound_kind::bernstein: return "bernstein";
     case bound_kind::empirical_bernstein: return "empirical_bernstein";
     case bound_kind::bernstein_serfling: return "bernstein_serfling";
   }
@@ -142,6 +147,7 @@ inline const char* to_string(status end) noexcept {
     case status::capped: return "capped";
     case status::sample_too_small: return "sample_too_small";
     case status::no_target: return "no_target";
+    case status::bound_violated: return "bound_violated";
     case status::non_finite: return "non_finite";
   }
   return "?";

@@ -70,6 +70,23 @@ concept takes_proposals = requires { requires std::same_as<typename P::takes, pr
 template <class Sampler, class Predictor>
 concept predictor_serves = !takes_proposals<Sampler> || proposes_weights<Predictor>;
 
+/// False only where a sampler follows bounds that the predictor does not offer, or where a budget is about
+/// a sampler that follows bounds of its quantity, and the sampler is another one.
+template <class P>
+concept takes_bounds = requires { requires std::same_as<typename P::takes, score_bounds>; };
+template <class Sampler, class Predictor>
+concept bounds_serve =
+    !takes_bounds<Sampler> ||
+    (bounds_scores<Predictor> && (Sampler::what != quantity::output || bounds_values<Predictor>));
+template <class P>
+concept wants_bounded_draw = requires { P::bounded_draw_of; };
+template <class Budget, class Sampler>
+inline constexpr bool sampler_suits = true;
+template <wants_bounded_draw Budget, class Sampler>
+inline constexpr bool sampler_suits<Budget, Sampler> = false;
+template <wants_bounded_draw Budget, takes_bounds Sampler>
+inline constexpr bool sampler_suits<Budget, Sampler> = Budget::bounded_draw_of == Sampler::what;
+
 }  // namespace detail
 
 /// Checks a pack of policies once, with one sentence for each thing that can be wrong.
@@ -127,6 +144,15 @@ struct composition {
                 "variance_at (see core/concepts.hpp)");
   static_assert(detail::same_scheme<one<role::base_sampling>, one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want the scheme of the base sampling");
+  static_assert(
+      detail::bounds_serve<one<role::base_sampling>, one<role::top_k>> &&
+          detail::bounds_serve<one<role::dynamic_sampling>, one<role::top_k>>,
+      "vattention: base_sampling: the sampler follows sound bounds, want a top_k predictor "
+      "that gives them (bounds, and value_norms for the output; top_k::bounded_code does)");
+  static_assert(detail::sampler_suits<one<role::budget>, one<role::base_sampling>> &&
+                    detail::sampler_suits<one<role::budget>, one<role::dynamic_sampling>>,
+                "vattention: budget: strict wants base_sampling::bounded and "
+                "dynamic_sampling::bounded of its own quantity");
   static_assert(detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
                 "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
                 "that makes them (levels, level, temper, refine, bytes_proposed)");

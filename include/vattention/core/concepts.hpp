@@ -111,6 +111,18 @@ concept bounds_scores = top_k_policy<P> && requires(const P& p, const decode<kv_
   { p.bounds(call, index, 0, bound, bound, ws) } noexcept -> std::same_as<void>;
 };
 
+/// What a sampler says that follows sound bounds of the weights: `using takes = score_bounds;`.
+struct score_bounds {};
+
+/// Refinement: beside bounds of the scores, upper bounds of the values' norms.
+///   value_norms(index, rows, out)   of the first `rows` rows; +inf where unknown
+template <class P>
+concept bounds_values =
+    bounds_scores<P> &&
+    requires(const P& p, const typename P::index_type& index, index_t rows, float* out) {
+      { p.value_norms(index, rows, out) } noexcept -> std::same_as<void>;
+    };
+
 /// The first draw from the residual.
 ///   scheme       how inclusions depend on each other; the dynamic sampler's must be the same
 ///   size(n)      rows it takes from a residual of n (the expectation, if random)

@@ -28,6 +28,7 @@ struct predictor_archetype {
   template <cache_view View>
   void refine(const decode<View>& call, const index_type& index, std::span<const row_t> rows,
               float* out, index_t stride, workspace& ws) const noexcept;
+  void value_norms(const index_type& index, index_t rows, float* out) const noexcept;
 };
 
 template <cache_view View, class Predictor = predictor_archetype>

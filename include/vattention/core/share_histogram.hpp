@@ -63,6 +63,15 @@ public:
     return size;
   }
 
+  /// sum g^2 (1 - p) / p at a scale, p = min(1, c g).
+  double variance_at(double scale) const noexcept {
+    double sum = 0.0;
+    for (int k = 0; k < buckets; ++k)
+      if (counts_[k] > 0.0 && scale * middle(k) < 1.0)
+        sum += counts_[k] * middle(k) * (1.0 / scale - middle(k));
+    return sum;
+  }
+
 private:
   static constexpr int first_key = (127 - 31) * 8;
 

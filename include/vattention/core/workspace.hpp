@@ -43,6 +43,12 @@ struct poisson_scale {
   double largest = 0.0, per_sum = 0.0;
 };
 
+/// A head's place in a sample in proportion to upper bounds, see `bounded_sample`.
+struct bounded_scale {
+  /// c and b of the last look; b of the next one, and the largest z it may meet.
+  double scale = 0.0, reference = 0.0, next_reference = 0.0, largest = 0.0;
+};
+
 /// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
 /// permutation; one of unequal probabilities its numbers, keys and shares.
 struct draw_state {
@@ -57,6 +63,11 @@ struct draw_state {
   index_set refined, fresh;
   scratch<double> histograms;
   scratch<poisson_scale> scales;
+
+  // in proportion to upper bounds: norms of the values [n]; `refined` holds the rows of the last look
+  scratch<bounded_scale> bounded;
+  scratch<float> value_norms;
+  int draws_made = 0;
 };
 
 /// Scratch of one call at a time: give each thread its own. A result refers into it until the next call.
@@ -115,6 +126,8 @@ public:
     lower.reserve(rows);
     upper.reserve(rows);
     ranges.reserve(2 * index_t{heads});
+    draws.bounded.reserve(heads);
+    draws.value_norms.reserve(rows);
   }
 
   partial_view head(index_t h) noexcept {

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Certificates that are proved: as many rows as Bernstein's inequality asks for.
+#pragma once
+
+#include "vattention/certify/strict.hpp"
+#include "vattention/core/concepts.hpp"
+
+namespace vattn::budget {
+
+/// From sound bounds of every weight, without a central limit theorem; proof in `certify/strict.hpp`.
+///
+/// Denominator: the probabilities that make the radius at most epsilon times a lower bound of D are known
+/// before anything is drawn, so there is one look with all of delta. Output: ||o|| is not known beforehand.
+/// A pilot estimates it, then at most three looks spend .8, .15 and .05 of delta, each with fresh random
+/// numbers and what was read before as exact; after that, or where more than 70 % of the rows would be
+/// drawn, everything is read. Two-sided.
+///
+/// It wants `base_sampling::bounded` and `dynamic_sampling::bounded` of the same quantity, and a code whose
+/// error is small: 8 bits, or 6. With 4 bits the bounds are so wide that most rows are read.
+template <quantity What>
+class strict {
+public:
+  using role = vattn::role::budget;
+  static constexpr bool needs_ceiling = true;
+  static constexpr quantity bounded_draw_of = What;
+  static_assert(What == quantity::denominator || What == quantity::output);
+
+  strict(epsilon asked, vattn::delta miss) : asked_(asked.value()), delta_(miss.value()) {}
+
+  double asked() const noexcept { return asked_; }
+  double delta() const noexcept { return delta_; }
+  quantity guarantees() const noexcept { return What; }
+  basis coverage() const noexcept { return basis::proved; }
+
+  judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
+    const auto look = static_cast<int>(state.looks());
+    if (look < 2 || look > last_look || state.violations() > 0.0) return {};
+    if constexpr (What == quantity::denominator)
+      return bound_denominator_strictly(state, log_term(look));
+    else
+      return bound_output_strictly(state, log_term(look));
+  }
+
+  template <outlook Look>
+  decision next(Look& look) const noexcept {
+    bool all_met = true;
+    for (int h = 0; h < look.heads(); ++h) all_met = all_met && met(look.judged(h));
+    if (all_met) return decision::stop;
+    if (look.look() >= last_look) return decision::read_all;
+    const auto worth = static_cast<index_t>(0.7 * static_cast<double>(look.population()));
+    for (int h = 0; h < look.heads(); ++h) {
+      const double wanted = allowed(look.state(h));
+      if (!(wanted > 0.0)) return decision::read_all;
+      index_t& size = look.sizes()[static_cast<std::size_t>(h)];
+      size = least_size(0, worth, [&](index_t rows) {
+        return look.radius(h, rows, log_term(look.look() + 1)) <= wanted;
+      });
+      if (size + look.drawn(h) >= worth) return decision::read_all;
+    }
+    return decision::grow;
+  }
+
+  status end(const judgement& judged) const noexcept {
+    return met(judged) ? status::met : status::not_met;
+  }
+
+private:
+  static constexpr int last_look = What == quantity::denominator ? 2 : 4;
+
+  bool met(const judgement& judged) const noexcept {
+    return judged.enough && judged.epsilon <= asked_;
+  }
+
+  /// log(2 / delta) with the share of delta that a look may spend.
+  double log_term(int look) const noexcept {
+    constexpr double shares[] = {0.8, 0.15, 0.05};
+    const double share = What == quantity::denominator ? 1.0 : shares[look - 2];
+    return std::log(2.0 / (share * delta_));
+  }
+
+  /// The radius that would do. The histogram behind `radius` is 6 % coarse, and the output's norm enters
+  /// as estimated: 4 and 7 % are left for that.
+  double allowed(const partial_view& state) const noexcept {
+    if (!std::isfinite(state.max_logit())) return 0.0;
+    const double reach = asked_ - rounding_room;
+    if constexpr (What == quantity::denominator) return 0.96 * reach * state.floor();
+    double square = 0.0;
+    for (index_t j = 0; j < state.value_dim(); ++j)
+      square += state.numerator()[j] * state.numerator()[j];
+    return 0.93 * reach / (1.0 + reach) * std::sqrt(square) / (1.0 + reach);
+  }
+
+  double asked_, delta_;
+};
+using strict_denominator = strict<quantity::denominator>;
+using strict_output = strict<quantity::output>;
+static_assert(needs_ceiling<strict_denominator> && needs_ceiling<strict_output>);
+
+}  // namespace vattn::budget

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Sound bounds of scores and values, and nothing else.
+#pragma once
+
+#include <algorithm>
+
+#include "vattention/top_k/key_code.hpp"
+
+namespace vattn::top_k {
+
+/// Codes of the keys, and the values' norms as fp16 rounded up. Memory a key: that of `key_code_index` and 2
+/// bytes, e.g. 70 bytes for 8 bits at d = 64.
+class bounded_code_index {
+public:
+  bounded_code_index(int bits, index_t key_dim) : codes_(bits, key_dim) {}
+
+  /// Takes in the rows [rows(), kv.rows()); allocates.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  template <cache_view View>
+  void append(const View& kv) {
+    const index_t had = rows();
+    std::vector<float> value(static_cast<std::size_t>(kv.value_dim()));
+    std::vector<std::uint16_t> norms = norms_;
+    for (index_t row = had; row < kv.rows(); ++row) {
+      kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
+                        value.data());
+      double square = 0.0;
+      for (const float x : value) square += static_cast<double>(x) * static_cast<double>(x);
+      const auto norm = static_cast<float>(std::sqrt(square) * (1.0 + 0x1p-20));
+      norms.push_back(std::isnan(norm) ? coded_key::infinite : kernels::f16_up(norm));
+    }
+    codes_.append(kv);
+    norms_.swap(norms);
+  }
+
+  index_t rows() const noexcept { return codes_.rows(); }
+  template <cache_view View>
+  bool matches(const View& kv) const noexcept {
+    return codes_.matches(kv);
+  }
+  const key_code_index& codes() const noexcept { return codes_; }
+  float value_norm(index_t row) const noexcept {
+    return kernels::f16_to_float(norms_[static_cast<std::size_t>(row)]);
+  }
+
+private:
+  key_code_index codes_;
+  std::vector<std::uint16_t> norms_;
+};
+
+/// For `budget::strict`: takes no row (but those it cannot bound) and predicts nothing; bounds every logit
+/// by a code of 8 or 6 bits, see `key_code::bounds`, and every value by its norm.
+class bounded_code {
+public:
+  using role = vattn::role::top_k;
+  using index_type = bounded_code_index;
+  static constexpr bool scores_rows = true;
+  static constexpr bool scores_are_log_weights = false;
+
+  /// @throws std::invalid_argument for another width than 1, 2, 4, 6 or 8 bits.
+  explicit bounded_code(int bits = 8) : code_(bits, rows(0)), bits_(bits) {}
+
+  bounded_code_index make_index(index_t key_dim) const { return {bits_, key_dim}; }
+
+  template <cache_view View>
+  void predict(const decode<View>& call, const bounded_code_index& index, predictions& seen,
+               workspace& /*ws*/) const noexcept {
+    for (int h = 0; h < call.heads(); ++h)
+      for (index_t row = 0; row < call.visible; ++row)
+        seen.scores(h)[static_cast<std::size_t>(row)] =
+            std::isnan(index.codes().factor(row)) ? std::numeric_limits<float>::quiet_NaN() : 0.0F;
+  }
+  template <cache_view View>
+  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+    select_top(call, 0, ws);
+  }
+  template <cache_view View>
+  void bounds(const decode<View>& call, const bounded_code_index& index, int head,
+              std::span<float> lower, std::span<float> upper, workspace& ws) const noexcept {
+    code_.bounds(call, index.codes(), head, lower, upper, ws);
+  }
+  void value_norms(const bounded_code_index& index, index_t rows, float* out) const noexcept {
+    for (index_t row = 0; row < rows; ++row) out[row] = index.value_norm(row);
+  }
+  /// Codes, factors, error norms and value norms.
+  template <cache_view View>
+  index_t bytes_scanned(const decode<View>& call) const noexcept {
+    return code_.bytes_scanned(call) + 4 * call.visible;
+  }
+  basis coverage() const noexcept { return basis::proved; }
+
+private:
+  key_code code_;
+  int bits_;
+};
+static_assert(bounds_values<bounded_code>);
+
+}  // namespace vattn::top_k
