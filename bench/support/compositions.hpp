@@ -183,8 +183,9 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
 }
 
 inline std::vector<std::string> composition_names() {
-  return {"paper-oracle",   "paper-key-code", "paper-sign-hash", "authors",
-          "uniform-output", "proportional",   "default",         "fast"};
+  return {"paper-oracle",       "paper-key-code", "paper-sign-hash", "authors",
+          "uniform-output",     "proportional",   "default",         "fast",
+          "strict-denominator", "strict-output"};
 }
 
 /// The default's budget with a lesser predictor, from a base sample of 3 %: what the predictor is for.

@@ -41,9 +41,10 @@ public:
     }
     return sampler_.variance_at(d_, head, y_, size, finite);
   }
-  /// For samplers that know it beforehand: how far a sum may be off after a look of `size` more rows.
-  double radius(int head, index_t size, double log_term) noexcept {
-    return sampler_.radius_at(d_, head, size, log_term);
+  /// For samplers that know it beforehand: how far a sum may be off after a look of `size` more rows, at
+  /// once or exactly in O(n).
+  double radius(int head, index_t size, double log_term, bool exactly) noexcept {
+    return sampler_.radius_at(d_, head, size, log_term, exactly);
   }
   /// The squares of another look are out of date.
   void forget() noexcept { formed_ = -1; }

@@ -53,9 +53,10 @@ public:
       const double wanted = allowed(look.state(h));
       if (!(wanted > 0.0)) return decision::read_all;
       index_t& size = look.sizes()[static_cast<std::size_t>(h)];
-      size = least_size(0, worth, [&](index_t rows) {
-        return look.radius(h, rows, log_term(look.look() + 1)) <= wanted;
-      });
+      const double log = log_term(look.look() + 1);
+      size = least_size(0, worth,
+                        [&](index_t rows) { return look.radius(h, rows, log, false) <= wanted; });
+      while (size < worth && look.radius(h, size, log, true) > wanted) size += 1 + size / 32;
       if (size + look.drawn(h) >= worth) return decision::read_all;
     }
     return decision::grow;
@@ -79,16 +80,15 @@ private:
     return std::log(2.0 / (share * delta_));
   }
 
-  /// The radius that would do. The histogram behind `radius` is 6 % coarse, and the output's norm enters
-  /// as estimated: 4 and 7 % are left for that.
+  /// The radius that would do. An output's norm enters as estimated; 3 % are left for that.
   double allowed(const partial_view& state) const noexcept {
     if (!std::isfinite(state.max_logit())) return 0.0;
     const double reach = asked_ - rounding_room;
-    if constexpr (What == quantity::denominator) return 0.96 * reach * state.floor();
+    if constexpr (What == quantity::denominator) return 0.9999 * reach * state.floor();
     double square = 0.0;
     for (index_t j = 0; j < state.value_dim(); ++j)
       square += state.numerator()[j] * state.numerator()[j];
-    return 0.93 * reach / (1.0 + reach) * std::sqrt(square) / (1.0 + reach);
+    return 0.97 * reach / (1.0 + reach) * std::sqrt(square) / (1.0 + reach);
   }
 
   double asked_, delta_;

@@ -49,7 +49,7 @@ public:
   /// next one, with the output as it is now.
   void describe(int h) noexcept {
     const partial_view state = d_.ws.head(h);
-    const double unit = std::exp(d_.ws.ranges[2 * h] - state.max_logit());
+    const double unit = unit_of(h);
     for (index_t row = 0; row < rows(); ++row)
       if (!state_.ranks.contains(static_cast<row_t>(row)) || fresh(row))
         add_row(state, h, row, unit);
@@ -60,14 +60,26 @@ public:
     count_shares(h);
   }
 
-  /// The radius t that a next look of `size` rows would give, in the unit of the state's weights.
+  /// The radius t that a next look of about `size` rows would give, in the unit of the state's weights, from
+  /// the histogram; O(1).
   double radius_at(int h, index_t size, double log_term) const noexcept {
     const double scale = scale_for(h, static_cast<double>(size));
     if (std::isinf(scale)) return 0.0;
     const double largest = kept(h).largest;
-    const double unit = std::exp(d_.ws.ranges[2 * h] - d_.ws.head(h).max_logit());
     const double variance = largest * largest * shares(h).variance_at(scale * largest);
-    return unit * bernstein_radius(variance, 1.0 / scale, log_term);
+    return unit_of(h) * bernstein_radius(variance, 1.0 / scale, log_term);
+  }
+  /// The same from every row's bound; O(n).
+  double exact_radius_at(int h, index_t size, double log_term) const noexcept {
+    const double scale = scale_for(h, static_cast<double>(size));
+    if (std::isinf(scale)) return 0.0;
+    double variance = 0.0;
+    for (index_t row = 0; row < rows(); ++row) {
+      if (state_.ranks.contains(static_cast<row_t>(row))) continue;
+      const double z = bound_of(h, row, kept(h).next_reference);
+      if (scale * z < 1.0) variance += z * (1.0 / scale - z);
+    }
+    return unit_of(h) * bernstein_radius(variance, 1.0 / scale, log_term);
   }
 
 private:
@@ -78,6 +90,10 @@ private:
     return share_histogram(state_.histograms.data() + std::ptrdiff_t{share_histogram::buckets} * h);
   }
 
+  /// What a weight of 1 in ws.seen is in the unit of a head's state.
+  double unit_of(int h) const noexcept {
+    return std::exp(d_.ws.ranges[2 * h] - d_.ws.head(h).max_logit());
+  }
   /// z of a row with b = `reference`; 0 for a row that is read anyway or hidden.
   double bound_of(int h, index_t row, double reference) const noexcept {
     const auto weight = static_cast<double>(d_.ws.seen.scores(h)[static_cast<std::size_t>(row)]);
@@ -131,7 +147,7 @@ private:
       if (state_.ranks.contains(static_cast<row_t>(row))) continue;
       const double chance = chance_of(row);
       if (chance == 0.0) continue;
-      const threshold_t most = threshold_of(chance);
+      const threshold_t most = threshold_above(chance);
       if (stream.u32(first + static_cast<std::uint64_t>(row)) > most) continue;
       d_.drawn.append(static_cast<row_t>(row), most);
       state_.refined.add(static_cast<row_t>(row));
@@ -143,7 +159,7 @@ private:
   void add_row(const partial_view& state, int h, index_t row, double unit) const noexcept {
     const auto weight = static_cast<double>(d_.ws.seen.scores(h)[static_cast<std::size_t>(row)]);
     if (weight == 0.0) return;
-    const threshold_t most = threshold_of(chance_of(row));
+    const threshold_t most = threshold_above(chance_of(row));
     if (most == certain) return;
     const double p = probability(most);
     const double square = unit * unit * weight * weight * (1.0 - p) / p;

@@ -32,6 +32,14 @@ constexpr threshold_t threshold_of(double probability) noexcept {
   return scaled <= 1.0 ? 0 : static_cast<threshold_t>(scaled + 0.5) - 1;
 }
 
+/// The least threshold whose probability is not below `probability`, in (0, 1].
+constexpr threshold_t threshold_above(double probability) noexcept {
+  const double scaled = probability * 0x1p32;
+  if (scaled >= 0x1p32 - 1.0) return certain;
+  const auto whole = static_cast<threshold_t>(scaled);
+  return static_cast<double>(whole) < scaled || whole == 0 ? whole : whole - 1;
+}
+
 /// Sampled rows, in the order they were drawn in; each growth appends, ascending within itself.
 class sample {
 public:

@@ -31,10 +31,13 @@ public:
   void describe(const Drawing& d, int head) const noexcept {
     bounded_sample<What, Drawing>(d).describe(head);
   }
-  /// The radius that a look of `size` further rows would give.
+  /// The radius that a look of about `size` further rows would give, at once or exactly in O(n).
   template <class Drawing>
-  double radius_at(const Drawing& d, int head, index_t size, double log_term) const noexcept {
-    return bounded_sample<What, Drawing>(d).radius_at(head, size, log_term);
+  double radius_at(const Drawing& d, int head, index_t size, double log_term,
+                   bool exactly) const noexcept {
+    const bounded_sample<What, Drawing> sample(d);
+    return exactly ? sample.exact_radius_at(head, size, log_term)
+                   : sample.radius_at(head, size, log_term);
   }
   /// Nothing is foretold from the sample itself: `radius_at` knows beforehand.
   template <class Drawing>
