@@ -49,11 +49,13 @@ namespace top_k {
 class none;       // default
 class oracle;     // exact scores
 class key_code;   // rotated 1 / 2 / 4 / 6 / 8-bit codes
+class cascade;    // a cheap key code of all keys, a better one of those that matter
 class sign_hash;  // packed signs of random projections
 }  // namespace top_k
 namespace base_sampling {
-class uniform;  // without replacement
-}
+class uniform;       // without replacement
+class proportional;  // in proportion to predicted weight
+}  // namespace base_sampling
 namespace budget {
 class clt;         // denominator, the paper's default
 class numerator;   // the numerator, in the same way
@@ -66,8 +68,11 @@ class empirical_bernstein;  // denominator, proved, from range and variance
 class fixed;                // a given number of rows
 }  // namespace budget
 namespace dynamic_sampling {
-class uniform;  // grows the base sample
-}
+class uniform;       // grows the uniform base sample
+class proportional;  // grows the one in proportion to predicted weight
+}  // namespace dynamic_sampling
+
+// Named compositions are functions: presets::standard, proportional, fast, uniform_output, paper (presets.hpp).
 
 // How inclusions depend on each other, and what a budget decides.
 enum class design : std::uint8_t;
