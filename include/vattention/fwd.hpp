@@ -46,14 +46,19 @@ class none;         // default
 class sink_window;  // first and last rows
 }  // namespace static_indices
 namespace top_k {
-class none;       // default
-class oracle;     // exact scores
-class key_code;   // rotated 1 / 2 / 4 / 6 / 8-bit codes
-class sign_hash;  // packed signs of random projections
+class none;          // default
+class oracle;        // exact scores
+class key_code;      // rotated 1 / 2 / 4 / 6 / 8-bit codes
+class cascade;       // a cheap key code of all keys, a better one of those that matter
+class sign_hash;     // packed signs of random projections
+class bounded_code;  // sound bounds of scores and values, for budget::strict
 }  // namespace top_k
 namespace base_sampling {
-class uniform;  // without replacement
-}
+class uniform;       // without replacement
+class proportional;  // in proportion to predicted weight
+template <quantity What>
+class bounded;  // in proportion to sound upper bounds
+}  // namespace base_sampling
 namespace budget {
 class clt;         // denominator, the paper's default
 class numerator;   // the numerator, in the same way
@@ -64,10 +69,18 @@ class chi_square;  // denominator, variance at its upper limit
 class hoeffding;   // denominator, proved, from the range of the weights (also Serfling's form)
 class empirical_bernstein;  // denominator, proved, from range and variance
 class fixed;                // a given number of rows
+template <quantity What>
+class strict;  // denominator or output, proved, from sound bounds of every weight
 }  // namespace budget
 namespace dynamic_sampling {
-class uniform;  // grows the base sample
-}
+class uniform;       // grows the uniform base sample
+class proportional;  // grows the one in proportion to predicted weight
+template <quantity What>
+class bounded;  // draws anew in proportion to sound upper bounds
+}  // namespace dynamic_sampling
+
+// Named compositions are functions: presets::standard, proportional, fast, strict_denominator,
+// strict_output, uniform_output, paper (presets.hpp).
 
 // Wrappers around a functor, in any nesting: audited<Functor>, ledgered<Functor>.
 struct audit_plan;       // which calls, how many heads (audit/audited.hpp)

@@ -5,6 +5,7 @@
 
 #include "support/catch.hpp"
 #include "support/prepared_call.hpp"
+#include "vattention/top_k/none.hpp"
 
 using namespace vattn;
 using list = std::vector<row_t>;
@@ -21,7 +22,9 @@ list grown(index_t n, const std::vector<index_t>& sizes, draw_key key, index_t f
   const decode<kv_view> call(queries, kv, key);
   c.begin(false, exact);
   const population rest(call.visible, c.ws.exact);
-  const drawing<kv_view> d{call, c.ws.seen, rest, c.ws.draws, c.ws.drawn};
+  const top_k::none predictor;
+  const top_k::no_index index;
+  const drawing d{call, rest, predictor, index, c.ws};
   for (const index_t size : sizes) {
     grow_simple_random_sample(d, size);
     CHECK(d.drawn.size() == size);

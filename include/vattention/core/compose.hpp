@@ -155,10 +155,10 @@ struct composition {
                 "dynamic_sampling::bounded of its own quantity");
   static_assert(detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
                 "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
-                "that makes them (levels, level, temper, refine, bytes_proposed)");
+                "that makes them (proposes_weights; top_k::key_code and top_k::cascade do)");
   static_assert(detail::predictor_serves<one<role::dynamic_sampling>, one<role::top_k>>,
                 "vattention: dynamic_sampling: the sampler takes proposals, want a top_k predictor "
-                "that makes them (levels, level, temper, refine, bytes_proposed)");
+                "that makes them (proposes_weights; top_k::key_code and top_k::cascade do)");
 };
 
 }  // namespace vattn

@@ -132,7 +132,7 @@ private:
   /// 1 / u of a row, never too small.
   float inverse_number(index_t row) const noexcept {
     const auto half = static_cast<std::int32_t>(state_.numbers[row] >> 1U);
-    return 0x1p32F / (2.0F * static_cast<float>(half) + 1.0F);
+    return 0x1p32F / (2.0F * static_cast<float>(half) + 0.5F);
   }
 
   /// Proposals of the first level, and a head's histogram of them.
@@ -170,8 +170,10 @@ private:
       d_.predictor.reach(d_.call, d_.index, h, at, count, reach);
       d_.call.kernels.exp_shifted(reach, count, 0.0F, reach);
       float* share = proposals(h) + at;
-      for (index_t i = 0; i < count; ++i)
-        share[i] = share[i] > 0.0F ? std::min(share[i] * reach[i], certain_share) : 0.0F;
+      for (index_t i = 0; i < count; ++i) {
+        const float most = share[i] * reach[i];  // NaN where a reach is: certain
+        share[i] = share[i] > 0.0F ? (most < certain_share ? most : certain_share) : 0.0F;
+      }
     }
   }
 
@@ -219,6 +221,10 @@ private:
     const double shaped = 1.0 - d_.predictor.level(1).floor;
     for (int h = 0; h < heads(); ++h) {
       float* weight = shares_of(h);
+      // A code that may be off by anything says nothing: the row stays certain, as level 0 had it.
+      for (index_t i = 0; i < count; ++i)
+        if (weight[i] > std::numeric_limits<float>::max())
+          weight[i] = std::numeric_limits<float>::quiet_NaN();
       const float largest = d_.call.kernels.max_of(weight, count);
       if (!std::isfinite(largest)) continue;
       d_.call.kernels.exp_shifted(weight, count, largest, weight);

@@ -27,7 +27,7 @@ public:
   /// A row of share g > 0 that stands for `weight` rows.
   void add(float share, double weight) noexcept { counts_[bucket(share)] += weight; }
 
-  /// Counts an array; a share of 0 is not counted. O(count).
+  /// Counts an array, but for shares below 2^-31, 0 among them. O(count).
   void add_all(std::span<const float> shares) noexcept {
     // Four counters, so that equal shares do not wait for each other.
     std::uint32_t counts[4][buckets] = {};

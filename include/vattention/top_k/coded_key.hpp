@@ -53,17 +53,18 @@ inline coded_key code_key(const code_book& book, const float* x, index_t dim,
   return {factor, kernels::f16_up(static_cast<float>(bound))};
 }
 
-/// An error norm in one byte, in steps of a quarter octave from 2^-32 to 2^31.5 and rounded up; 255 is
-/// +inf.
+/// An error norm in one byte, in steps of a quarter octave from 2^-31.75 to 2^31.5 and rounded up; 0 is
+/// none, 255 is +inf.
 class error_byte {
 public:
   static float decode(std::uint8_t byte) noexcept {
-    return byte == 255 ? std::numeric_limits<float>::infinity()
-                       : std::exp2(0.25F * (static_cast<float>(byte) - 128.0F));
+    if (byte == 255) return std::numeric_limits<float>::infinity();
+    return byte == 0 ? 0.0F : std::exp2(0.25F * (static_cast<float>(byte) - 128.0F));
   }
   static std::uint8_t up(float norm) noexcept {
-    const float steps = norm > 0.0F ? std::ceil(4.0F * std::log2(norm)) + 128.0F : 0.0F;
-    auto byte = static_cast<std::uint8_t>(std::clamp(steps, 0.0F, 255.0F));
+    if (!(norm > 0.0F)) return 0;
+    const float steps = std::ceil(4.0F * std::log2(norm)) + 128.0F;
+    auto byte = static_cast<std::uint8_t>(std::clamp(steps, 1.0F, 255.0F));
     while (decode(byte) < norm) ++byte;
     return byte;
   }

@@ -27,7 +27,7 @@ float error_scale(const decode<View>& call, int h) noexcept {
   return static_cast<float>(scale * scale * square / static_cast<double>(call.kv.key_dim()));
 }
 
-/// Tempers ws.seen in place. O(n) a head.
+/// Tempers ws.seen in place; a score of -inf, of a row that cannot weigh anything, stays. O(n) a head.
 template <cache_view View, class Index>
 void temper_scores(const decode<View>& call, const Index& index, tempering by,
                    workspace& ws) noexcept {
@@ -39,7 +39,8 @@ void temper_scores(const decode<View>& call, const Index& index, tempering by,
     index.squared_errors(at, count, square);
     for (int h = 0; h < call.heads(); ++h) {
       float* t = ws.seen.scores(h).data() + at;
-      for (index_t i = 0; i < count; ++i) t[i] = by.tau * t[i] + kappa[h] * square[i];
+      for (index_t i = 0; i < count; ++i)
+        t[i] = t[i] == decode<View>::hidden ? t[i] : by.tau * t[i] + kappa[h] * square[i];
     }
   }
 }
