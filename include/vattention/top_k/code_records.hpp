@@ -3,7 +3,9 @@
 /// Codes of rotated keys kept key by key, for reading a few of them.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "vattention/kernels/prefetch.hpp"
