@@ -85,7 +85,53 @@ def residuals(table):
     return figure
 
 
-EXPERIMENTS = {draw.__name__: draw for draw in (residuals,)}
+def epsilon_error(table):
+    """Mean errors of a class over epsilon at the middle delta; bars from 5 to 95 % of the rows."""
+    names = unique(table["composition"])
+    deltas = unique(table["delta"])
+    figure, axes = plt.subplots(2, len(names), figsize=(3.2 * len(names), 5.6), sharex=True,
+                                sharey=True, layout="constrained", squeeze=False)
+    for line, error in zip(axes, ("denominator", "output")):
+        for ax, name in zip(line, names):
+            for i, group in enumerate(CLASSES):
+                rows = where(table, composition=name, error=error, delta=deltas[len(deltas) // 2],
+                             **{"class": group})
+                x = rows["epsilon"] * 1.06 ** (i - 1)
+                low = np.maximum(rows["row_5"], 1e-4)
+                ax.vlines(x, low, np.maximum(rows["row_95"], low), color=COLOURS[i], lw=1)
+                ax.plot(x, rows["mean"], "o-", ms=3, color=COLOURS[i], label=group)
+            ends = [table["epsilon"].min(), table["epsilon"].max()]
+            ax.plot(ends, ends, color=INK, lw=1, ls=(0, (4, 2)), label="asked epsilon")
+            ax.set(xscale="log", yscale="log", title=f"{name}: {error}")
+    axes[0][0].legend()
+    figure.supxlabel("asked epsilon")
+    figure.supylabel("mean relative error; bars: 5 to 95 % of the rows")
+    return figure
+
+
+def hybrid(table):
+    """Median share of the rows that each method needs, over the length or by class."""
+    errors = unique(table["error"])
+    groups = unique(where(table, source="captured")["group"])
+    kinds = [kind for kind in unique(table["source"]) if kind != "captured"]
+    figure, axes = panels(len(kinds) + 1, height=3.0, width=2.6)
+    for i, method in enumerate(unique(table["method"])):
+        rows = where(table, method=method, error=errors[-1])
+        for ax, kind in zip(axes, kinds):
+            mine = where(rows, source=kind)
+            lengths = sorted(set(mine["n"]))
+            shares = [np.median(where(mine, n=n)["share"]) for n in lengths]
+            ax.plot(lengths, shares, "o-", ms=3, color=COLOURS[i], label=method)
+            ax.set(xscale="log", yscale="log", title=kind, xlabel="keys")
+        shares = [np.median(where(rows, source="captured", group=g)["share"]) for g in groups]
+        axes[-1].plot(groups, shares, "o", color=COLOURS[i])
+    axes[-1].set(yscale="log", title="captured")
+    axes[0].set_ylabel(f"rows for a mean error of {errors[-1]:g}")
+    axes[0].legend()
+    return figure
+
+
+EXPERIMENTS = {draw.__name__: draw for draw in (residuals, epsilon_error, hybrid)}
 
 
 def main():
