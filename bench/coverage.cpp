@@ -3,12 +3,8 @@
 // of K and V does it take? The library's compositions and the authors' code on captured heads.
 #include <CLI/CLI.hpp>
 
-#include <chrono>
 #include <fstream>
-#include <iostream>
-#include <mutex>
 
-#include "../examples/support/progress.hpp"
 #include "support/coverage_report.hpp"
 #include "support/guard.hpp"
 
@@ -49,52 +45,7 @@ void declare(CLI::App& app, settings& s) {
   app.add_option("--seed", s.seed, "first seed; row and KV head make the draws different anyway");
 }
 
-std::vector<asked> cells_of(const settings& s) {
-  std::vector<asked> cells;
-  for (const double e : s.epsilons)
-    for (const double d : s.deltas) cells.push_back({e, d});
-  return cells;
-}
-
-/// Everything that is measured: `[composition]`.
-struct experiment {
-  std::vector<std::unique_ptr<composition>> compositions;
-  std::vector<table> tables;
-  std::vector<double> seconds;
-};
-
-experiment set_up(const settings& s, const row_set& rows) {
-  experiment all;
-  for (const std::string& name : s.compositions) {
-    all.compositions.push_back(make_composition(name, cells_of(s)));
-    for (const kv_head* head : rows.heads()) all.compositions.back()->prepare(*head);
-    all.tables.emplace_back(rows.rows().size(), std::vector<tally>(cells_of(s).size()));
-  }
-  all.seconds.assign(all.compositions.size(), 0.0);
-  return all;
-}
-
-/// The exact answer once a row, then every composition on it.
-void measure(const settings& s, const row_set& rows, experiment& all) {
-  std::vector<vattn::workspace> spaces(static_cast<std::size_t>(s.threads));
-  vattn_examples::progress bar(rows.rows().size(), "rows");
-  std::mutex shared;
-  for_each_parallel(rows.rows().size(), s.threads, [&](int thread, std::size_t r) {
-    using clock = std::chrono::steady_clock;
-    const bench_row& row = rows.rows()[r];
-    const vattn::exact_attention exact = vattn::reference(row.query(), row.head->kv());
-    std::vector<double> took;
-    for (std::size_t c = 0; c < all.compositions.size(); ++c) {
-      const auto start = clock::now();
-      all.compositions[c]->measure(row, exact, {s.seed, s.trials},
-                                   spaces[static_cast<std::size_t>(thread)], all.tables[c][r]);
-      took.push_back(std::chrono::duration<double>(clock::now() - start).count());
-    }
-    const std::lock_guard lock(shared);
-    for (std::size_t c = 0; c < took.size(); ++c) all.seconds[c] += took[c];
-    bar.step();
-  });
-}
+std::vector<asked> cells_of(const settings& s) { return all_pairs(s.epsilons, s.deltas); }
 
 /// A failing row, tried again with seeds it has not seen.
 void repeat_row(const settings& s, const composition& what, const bench_row& row, std::size_t cell,
@@ -141,7 +92,7 @@ std::ofstream open(const std::string& path) {
   return file;
 }
 
-void write(const settings& s, const row_set& rows, const experiment& all) {
+void write(const settings& s, const row_set& rows, const measured& all) {
   std::ofstream csv;
   std::ofstream heads;
   if (!s.csv.empty()) write_header(csv = open(s.csv));
@@ -159,9 +110,9 @@ void run(const settings& s) {
   const row_set rows(s.captures, s.positions, s.part);
   for (const std::string& path : {s.csv, s.heads_csv})
     if (!path.empty()) open(path);  // a wrong path shows before the work, not after it
-  experiment all = set_up(s, rows);
   const auto start = std::chrono::steady_clock::now();
-  measure(s, rows, all);
+  const measured all =
+      measure(s.compositions, cells_of(s), rows.rows(), {s.seed, s.trials}, s.threads);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   write(s, rows, all);
   print_build();

@@ -9,6 +9,9 @@ Usage: bench/run.sh NAME [options]
 Installs what is missing (apt-get; see cmake/setup.sh), builds one program in Release under build/bench,
 and runs it from the repository's root. `bench/run.sh NAME --help` lists its options. Names:
   coverage         share of outputs beyond epsilon, per row, for every composition, and rows read
+  residuals        entropy, mass and kurtosis of the weights that are left to sampling
+  epsilon_error    observed errors against the epsilon that was asked: correlation and coverage
+  hybrid           rows for equal error: top-k alone, sampling alone, both
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
@@ -19,7 +22,7 @@ TEXT
 
 name=${1:-}
 case $name in
-  coverage | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
+  coverage | residuals | epsilon_error | hybrid | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

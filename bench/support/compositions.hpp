@@ -10,6 +10,8 @@
 
 #include "authors.hpp"
 #include "rows.hpp"
+#include "vattention/budget/joint.hpp"
+#include "vattention/budget/numerator.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/top_k/oracle.hpp"
 #include "vattention/top_k/sign_hash.hpp"
@@ -148,6 +150,17 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
   const auto paper = [&](auto top_k) {
     return of_library(name, cells, [=](epsilon e, delta d) { return presets::paper(e, d, top_k); });
   };
+  const auto one_draw = [&](auto make_budget) {
+    return of_library(name, cells, [=](epsilon e, delta d) {
+      return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, k),
+                        base_sampling::uniform(fraction(0.01), 2), make_budget(e, d),
+                        dynamic_sampling::uniform());
+    });
+  };
+  const auto joint = [&](joint_form form) {
+    return one_draw(
+        [=](epsilon e, delta d) { return budget::joint(e, d, correction::none, form); });
+  };
   const auto with_predictor = [&](auto top_k) {
     return of_library(name, cells, [=](epsilon e, delta d) {
       return vattention(static_indices::sink_window(32, 64), top_k,
@@ -164,6 +177,10 @@ inline std::unique_ptr<composition> make_composition(const std::string& name,
   };
   if (name == "paper-oracle") return paper(top_k::oracle(k));
   if (name == "paper-key-code") return paper(top_k::key_code(4, k));
+  if (name == "numerator")
+    return one_draw([](epsilon e, delta d) { return budget::numerator(e, d); });
+  if (name == "joint") return joint(joint_form::paper);
+  if (name == "joint-tight") return joint(joint_form::tight);
   if (name == "paper-sign-hash") return paper(top_k::sign_hash(64, k));
   if (name == "authors") return std::make_unique<authors_composition>(cells);
   if (name == "uniform-output") return of_library(name, cells, presets::uniform_output);
@@ -188,9 +205,11 @@ inline std::vector<std::string> composition_names() {
           "strict-denominator", "strict-output"};
 }
 
-/// The default's budget with a lesser predictor, from a base sample of 3 %: what the predictor is for.
+/// The default's budget with a lesser predictor, from a base sample of 3 %: what the predictor is for. Then
+/// the paper's other budgets behind its 4-bit composition.
 inline std::vector<std::string> other_composition_names() {
-  return {"uniform-sign-hash", "uniform-no-top-k", "embedded", "fast-4"};
+  return {"uniform-sign-hash", "uniform-no-top-k", "embedded", "fast-4", "numerator", "joint",
+          "joint-tight"};
 }
 
 }  // namespace vattn_bench

@@ -8,13 +8,10 @@
 #include <map>
 #include <ostream>
 
-#include "compositions.hpp"
+#include "measure.hpp"
 #include "vattention/stats/binomial.hpp"
 
 namespace vattn_bench {
-
-/// Tallies of one composition: `[row][cell]`.
-using table = std::vector<std::vector<tally>>;
 
 /// Chance that a row which keeps its delta exactly is called failing.
 inline constexpr double false_alarm = 1e-3;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// KV heads captured from a model: tensors `layerLL.kvK.q` [g x positions x d], `.k` [n x d],
+/// KV heads, mostly captured from a model: tensors `layerLL.kvK.q` [g x positions x d], `.k` [n x d],
 /// `.v` [n x d_v] of a safetensors file. The queries are those of the last positions of the text, so
 /// query i of P sees the first n - P + 1 + i rows. Metadata `scale`, if there, is the factor on q.k.
 #pragma once
@@ -35,6 +35,18 @@ public:
     queries_.resize(static_cast<std::size_t>(q.shape[0] * q.shape[1] * q.shape[2]));
     for (std::size_t i = 0; i < queries_.size(); ++i) queries_[i] = value_at(q, i);
   }
+
+  /// One that comes from no file, all its queries `[g x d]` after the last row. Refers to the cache.
+  kv_head(std::string stem, std::string name, const vattn::kv_view& kv, std::vector<float> queries)
+      : stem_(std::move(stem)),
+        name_(std::move(name)),
+        layer_(0),
+        head_(0),
+        scale_(0.0F),
+        kv_(kv),
+        query_heads_(static_cast<int>(queries.size()) / static_cast<int>(kv.key_dim())),
+        positions_(1),
+        queries_(std::move(queries)) {}
 
   /// `layer07.kv1`.
   const std::string& name() const noexcept { return name_; }

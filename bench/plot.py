@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Draws the picture of an experiment from the CSV file that it wrote.
+
+usage: plot.py EXPERIMENT CSV[.gz] PNG
+
+Needs numpy and matplotlib: `. cmake/setup.sh; vattn_setup plots` installs Debian's, for /usr/bin/python3.
+"""
+import csv
+import gzip
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+INK, GRID = "#222222", "#dddddd"
+COLOURS = ("#c0392b", "#e08e0b", "#1f6fb4", "#3b8f5a", "#7b4fa3", "#777777", "#b05c2e", "#17a2a2")
+CLASSES = ("sharp", "mid", "wide")
+
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.edgecolor": "#888888",
+        "axes.labelcolor": INK,
+        "axes.titlesize": 9,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.6,
+        "figure.dpi": 110,
+    }
+)
+
+
+def read(path):
+    """Columns of a CSV file as arrays: floats where every value is one."""
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        sys.exit(f"plot.py: {path}: no rows")
+    table = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        try:
+            table[key] = np.array([float(value) for value in values])
+        except ValueError:
+            table[key] = np.array(values)
+    return table
+
+
+def where(table, **wanted):
+    """The rows in which every named column has the given value."""
+    mask = np.ones(len(next(iter(table.values()))), dtype=bool)
+    for key, value in wanted.items():
+        mask &= table[key] == value
+    return {key: column[mask] for key, column in table.items()}
+
+
+def unique(column):
+    """Distinct values in the order of the file."""
+    return list(dict.fromkeys(column.tolist()))
+
+
+def panels(count, height=2.9, width=3.3):
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained",
+                                squeeze=False)
+    return figure, axes[0]
+
+
+def residuals(table):
+    figure, axes = panels(3)
+    for ax, (column, label) in zip(axes, (("mass_code", "mass left by 4-bit top-k"),
+                                          ("kurtosis", "kurtosis left by sinks and window"),
+                                          ("kurtosis_code", "kurtosis left by 4-bit top-k"))):
+        for name, colour in zip(CLASSES, COLOURS):
+            rows = where(table, **{"class": name})
+            ax.plot(rows["entropy_share"], np.maximum(rows[column], 1e-6), ".", ms=2.5, alpha=0.5,
+                    color=colour, label=name)
+        ax.set(xscale="log", yscale="log", xlabel="entropy share exp(H) / n", ylabel=label)
+    axes[0].legend(markerscale=4)
+    return figure
+
+
+def epsilon_error(table):
+    """Mean errors of a class over epsilon at the middle delta; bars from 5 to 95 % of the rows."""
+    names = unique(table["composition"])
+    deltas = unique(table["delta"])
+    figure, axes = plt.subplots(2, len(names), figsize=(3.2 * len(names), 5.6), sharex=True,
+                                sharey=True, layout="constrained", squeeze=False)
+    for line, error in zip(axes, ("denominator", "output")):
+        for ax, name in zip(line, names):
+            for i, group in enumerate(CLASSES):
+                rows = where(table, composition=name, error=error, delta=deltas[len(deltas) // 2],
+                             **{"class": group})
+                x = rows["epsilon"] * 1.06 ** (i - 1)
+                low = np.maximum(rows["row_5"], 1e-4)
+                ax.vlines(x, low, np.maximum(rows["row_95"], low), color=COLOURS[i], lw=1)
+                ax.plot(x, rows["mean"], "o-", ms=3, color=COLOURS[i], label=group)
+            ends = [table["epsilon"].min(), table["epsilon"].max()]
+            ax.plot(ends, ends, color=INK, lw=1, ls=(0, (4, 2)), label="asked epsilon")
+            ax.set(xscale="log", yscale="log", title=f"{name}: {error}")
+    axes[0][0].legend()
+    figure.supxlabel("asked epsilon")
+    figure.supylabel("mean relative error; bars: 5 to 95 % of the rows")
+    return figure
+
+
+def hybrid(table):
+    """Median share of the rows that each method needs, over the length or by class."""
+    errors = unique(table["error"])
+    groups = unique(where(table, source="captured")["group"])
+    kinds = [kind for kind in unique(table["source"]) if kind != "captured"]
+    figure, axes = panels(len(kinds) + 1, height=3.0, width=2.6)
+    for i, method in enumerate(unique(table["method"])):
+        rows = where(table, method=method, error=errors[-1])
+        for ax, kind in zip(axes, kinds):
+            mine = where(rows, source=kind)
+            lengths = sorted(set(mine["n"]))
+            shares = [np.median(where(mine, n=n)["share"]) for n in lengths]
+            ax.plot(lengths, shares, "o-", ms=3, color=COLOURS[i], label=method)
+            ax.set(xscale="log", yscale="log", title=kind, xlabel="keys")
+        shares = [np.median(where(rows, source="captured", group=g)["share"]) for g in groups]
+        axes[-1].plot(groups, shares, "o", color=COLOURS[i])
+    axes[-1].set(yscale="log", title="captured")
+    axes[0].set_ylabel(f"rows for a mean error of {errors[-1]:g}")
+    axes[0].legend()
+    return figure
+
+
+EXPERIMENTS = {draw.__name__: draw for draw in (residuals, epsilon_error, hybrid)}
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[1] not in EXPERIMENTS:
+        sys.exit(f"{__doc__.strip()}\n\nExperiments: {' '.join(EXPERIMENTS)}")
+    figure = EXPERIMENTS[sys.argv[1]](read(sys.argv[2]))
+    figure.savefig(sys.argv[3])
+    print(f"Picture: {sys.argv[3]}")
+
+
+if __name__ == "__main__":
+    main()
