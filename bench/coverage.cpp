@@ -19,6 +19,7 @@ struct settings {
   std::vector<double> epsilons{0.02, 0.05, 0.1, 0.2, 0.3};
   std::vector<double> deltas{0.05, 0.1, 0.2};
   int trials = 60, positions = 1;
+  bool groups = false;
   int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::uint64_t seed = 1;
 };
@@ -38,6 +39,8 @@ void declare(CLI::App& app, settings& s) {
   list("--epsilons", s.epsilons, "relative errors asked for")->check(share);
   list("--deltas", s.deltas, "shares of calls that may miss epsilon")->check(share);
   app.add_option("--trials", s.trials, "seeds a row")->check(CLI::Range(1, 1'000'000));
+  app.add_flag("--groups", s.groups,
+               "all query heads of a KV head in one call, each judged for itself");
   app.add_option("--positions", s.positions, "every m-th text position, the last one among them")
       ->check(CLI::Range(1, 1'000'000));
   app.add_option("--rows", s.part, "only rows whose name contains this, e.g. layer08.kv0.q0@");
@@ -107,7 +110,7 @@ void write(const settings& s, const row_set& rows, const measured& all) {
 }
 
 void run(const settings& s) {
-  const row_set rows(s.captures, s.positions, s.part);
+  const row_set rows(s.captures, s.positions, s.part, s.groups);
   for (const std::string& path : {s.csv, s.heads_csv})
     if (!path.empty()) open(path);  // a wrong path shows before the work, not after it
   const auto start = std::chrono::steady_clock::now();

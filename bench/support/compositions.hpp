@@ -98,9 +98,12 @@ public:
       for (int i = 0; i < which.count; ++i) {
         const auto key = row.head->draw(row.position, which.first + static_cast<std::uint64_t>(i));
         const vattn::result r = functors_[c](query, kv, index, key, ws);
-        const vattn::certificate& said = r.certificates[0];
-        tallies[c].add(deviation_of(r.output, r.log_sum_exp[0], exact), cells()[c].epsilon,
-                       said.density(), static_cast<double>(said.bytes_touched) / whole);
+        const int lane = row.lane();
+        const auto at = static_cast<std::size_t>(lane);
+        const vattn::certificate& said = r.certificates[at];
+        tallies[c].add(deviation_of(r.output.row(lane), r.log_sum_exp[at], exact, lane),
+                       cells()[c].epsilon, said.density(),
+                       static_cast<double>(said.bytes_touched) / whole);
         ++tallies[c].statuses[static_cast<std::size_t>(said.status)];
       }
   }
@@ -130,6 +133,7 @@ public:
     const vattn::kv_view& kv = row.head->kv();
     const auto key_share = static_cast<double>(vattn::key_bytes(kv)) /
                            static_cast<double>(vattn::key_bytes(kv) + vattn::value_bytes(kv));
+    if (row.in_group) throw std::runtime_error("authors: one query a call only");
     authors_row procedure(row.query(), kv);
     for (int i = 0; i < which.count; ++i) {
       const auto key = row.head->draw(row.position, which.first + static_cast<std::uint64_t>(i));

@@ -22,8 +22,14 @@ struct bench_row {
   const kv_head* head;
   int query_head;
   int position;
+  /// Called together with the other query heads of its KV head, and judged for itself.
+  bool in_group = false;
 
-  vattn::query_group query() const noexcept { return head->query(query_head, position); }
+  vattn::query_group query() const noexcept {
+    return in_group ? head->group(position) : head->query(query_head, position);
+  }
+  /// Which query of a call is this row's.
+  int lane() const noexcept { return in_group ? query_head : 0; }
   vattn::index_t visible() const noexcept { return head->visible_rows(position); }
   std::string name() const { return head->row_name(query_head, position); }
   std::string head_name() const { return head->full_name(query_head); }
@@ -32,10 +38,11 @@ struct bench_row {
 /// Captures in memory, and their rows.
 class row_set {
 public:
-  /// Every `stride`-th position, the last one among them, of those rows whose names contain `part`.
+  /// Every `stride`-th position, the last one among them, of those rows whose names contain `part`; each
+  /// query alone, or with its group.
   /// @throws std::runtime_error for a file that is no capture, without any file, and if no row is left.
-  row_set(const std::vector<std::filesystem::path>& files, int stride,
-          const std::string& part = "") {
+  row_set(const std::vector<std::filesystem::path>& files, int stride, const std::string& part = "",
+          bool groups = false) {
     if (files.empty()) throw std::runtime_error("no file given, and none in examples/data");
     for (const auto& file : files) captures_.emplace_back(file);
     for (const capture& file : captures_)
@@ -43,7 +50,8 @@ public:
         heads_.push_back(&head);
         for (int h = 0; h < head.query_heads(); ++h)
           for (int p = (head.positions() - 1) % stride; p < head.positions(); p += stride)
-            if (head.row_name(h, p).find(part) != std::string::npos) rows_.push_back({&head, h, p});
+            if (head.row_name(h, p).find(part) != std::string::npos)
+              rows_.push_back({&head, h, p, groups});
       }
     if (rows_.empty()) throw std::runtime_error("no row's name contains '" + part + "'");
   }
@@ -64,10 +72,11 @@ struct deviation {
 /// Both relative errors; a NaN counts as infinite. `log_sum_exp` carries D^ / D.
 template <class Output>
 deviation deviation_of(const Output& output, double log_sum_exp,
-                       const vattn::exact_attention& exact) {
+                       const vattn::exact_attention& exact, int lane = 0) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  const double o = vattn::relative_error(output, exact.output);
-  const double d = std::fabs(std::expm1(log_sum_exp - exact.log_sum_exp[0]));
+  const double o = vattn::relative_error(output, exact.output.row(lane));
+  const double d =
+      std::fabs(std::expm1(log_sum_exp - exact.log_sum_exp[static_cast<std::size_t>(lane)]));
   return {std::isnan(o) ? infinity : o, std::isnan(d) ? infinity : d};
 }
 
