@@ -19,7 +19,7 @@ int main() {
   const auto keys = first(model.keys, 4096), values = first(model.values, 4096);
 
   const vattn::kv_view kv(keys, values);  // no copy; float, bf16 or fp16
-  const auto attend = vattn::presets::uniform_output(vattn::epsilon{0.1}, vattn::delta{0.1});
+  const auto attend = vattn::presets::standard(vattn::epsilon{0.1}, vattn::delta{0.1});
   auto index = attend.make_index(kv);  // what the predictor keeps of this KV head's keys
   vattn::workspace scratch;            // one a thread; grows at first use
   const vattn::draw_key draw{.seed = 1, .sequence = 0, .layer = 3, .head = 1, .step = 4096};

@@ -12,7 +12,7 @@ using vattn_examples::check;
 
 namespace {
 
-const auto attend = vattn::presets::uniform_output(vattn::epsilon{0.1}, vattn::delta{0.1});
+const auto attend = vattn::presets::standard(vattn::epsilon{0.1}, vattn::delta{0.1});
 
 /// A sequence's KV head with its index; sequences differ in length.
 struct job {

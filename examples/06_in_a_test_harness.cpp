@@ -14,7 +14,7 @@ using vattn_examples::check;
 int main() {
   constexpr double epsilon = 0.1, delta = 0.1;
   constexpr int trials = 200, kinds = 5;
-  const auto attend = vattn::presets::uniform_output(vattn::epsilon{epsilon}, vattn::delta{delta});
+  const auto attend = vattn::presets::standard(vattn::epsilon{epsilon}, vattn::delta{delta});
   vattn::workspace ws;
 
   const struct {

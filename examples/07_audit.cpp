@@ -24,7 +24,7 @@ int main() {
       vattn::epsilon{0.2}, vattn::delta{0.5},  // of all certificates together
       {.layers = layers, .query_heads = kv_heads * group, .steps = steps},
       [&](vattn::epsilon e, vattn::delta share) {
-        return vattn::audited(vattn::presets::uniform_output(e, share),
+        return vattn::audited(vattn::presets::standard(e, share),
                               {.every = 4, .layers = layers, .kv_heads = kv_heads, .group = group});
       });
   vattn::audit_workspace scratch;  // one a thread

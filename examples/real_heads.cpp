@@ -18,7 +18,7 @@ namespace {
 struct settings {
   std::vector<double> epsilons{0.05, 0.1, 0.2};
   double delta = 0.1;
-  std::string policy = "uniform-output";
+  std::string policy = "default";
   std::vector<std::string> heads;
   std::uint64_t seed = 1;
   int seeds = 4, queries = 32;
@@ -65,8 +65,9 @@ std::optional<settings> parse(int argc, char** argv) {
       ->check(share)
       ->capture_default_str();
   app.add_option("--policy", s.policy,
-                 "uniform-output: certifies the output; paper: certifies the denominator alone")
-      ->check(CLI::IsMember({"uniform-output", "paper"}))
+                 "default, fast, uniform-output: certify the output; strict: with proof; paper: "
+                 "certifies the denominator alone")
+      ->check(CLI::IsMember({"default", "fast", "uniform-output", "strict", "paper"}))
       ->capture_default_str();
   app.add_option("--heads", s.heads,
                  "only query heads whose name contains one of these, e.g. kv1.q0")
@@ -129,7 +130,7 @@ std::vector<int> spread(int positions, int count) {
 struct observations {
   struct of_epsilon {
     std::vector<double> errors, densities, times;
-    std::array<std::size_t, 7> statuses{};
+    std::array<std::size_t, vattn::status_count> statuses{};
   };
   std::vector<double> supports, dense_times;
   std::vector<of_epsilon> at_epsilon;
@@ -226,6 +227,21 @@ void report(const std::vector<head_row>& rows, const settings& s,
       csv.string().c_str());
 }
 
+std::vector<head_row> run_policy(const std::vector<chosen_head>& heads, const settings& s) {
+  using vattn::delta;
+  using vattn::epsilon;
+  namespace presets = vattn::presets;
+  if (s.policy == "fast") return run(heads, s, presets::fast);
+  if (s.policy == "uniform-output") return run(heads, s, presets::uniform_output);
+  if (s.policy == "strict")
+    return run(heads, s, [](epsilon e, delta d) { return presets::strict_output(e, d); });
+  if (s.policy == "paper")
+    return run(heads, s, [](epsilon e, delta d) {
+      return presets::paper(e, d, vattn::top_k::key_code(4, vattn::fraction(0.02)));
+    });
+  return run(heads, s, presets::standard);
+}
+
 void attend_to_captures(const settings& s) {
   std::vector<capture> captures;
   for (const auto& path : s.files) captures.emplace_back(path);
@@ -237,13 +253,7 @@ void attend_to_captures(const settings& s) {
   std::ofstream csv(path);
   if (!csv) throw std::runtime_error(path.string() + ": cannot be written");
 
-  const auto rows = s.policy == "paper"
-                        ? run(heads, s,
-                              [](vattn::epsilon asked, vattn::delta miss) {
-                                return vattn::presets::paper(
-                                    asked, miss, vattn::top_k::key_code(4, vattn::fraction(0.02)));
-                              })
-                        : run(heads, s, vattn::presets::uniform_output);
+  const auto rows = run_policy(heads, s);
   write_csv(rows, csv);
   report(rows, s, path);
 }

@@ -11,7 +11,7 @@ TEST_CASE("one line on Eigen matrices is the default composition", "[attend]") {
   const synthetic_head head = make_head(head_kind::power_law, 5000, 64, 48, 3, 2);
   const owned_result got =
       attend(head.queries, head.keys, head.values, epsilon{0.2}, delta{0.05}, {9});
-  const auto functor = presets::uniform_output(epsilon{0.2}, delta{0.05});
+  const auto functor = presets::standard(epsilon{0.2}, delta{0.05});
   workspace ws;
   const result want = functor(head.group(), head.view(), functor.make_index(head.view()), {9}, ws);
   CHECK(got.output == want.output);

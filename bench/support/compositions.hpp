@@ -24,7 +24,7 @@ struct tally {
   int output_beyond = 0, denominator_beyond = 0;
   double density = 0.0, output_error = 0.0, denominator_error = 0.0, bytes = 0.0;
   /// Certificates by status; all 0 where none is given.
-  std::array<int, 8> statuses{};
+  std::array<int, vattn::status_count> statuses{};
 
   void add(const deviation& off, double epsilon, double density_of_call, double bytes_of_call) {
     ++trials;

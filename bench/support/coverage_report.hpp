@@ -49,7 +49,7 @@ struct summary {
   int failing_output = 0, failing_denominator = 0;
   std::size_t worst_row = 0;
   std::vector<double> densities;
-  std::array<int, 8> statuses{};
+  std::array<int, vattn::status_count> statuses{};
 
   void add(const tally& t, std::size_t row, double delta) {
     const int most = allowed(t.trials, delta);

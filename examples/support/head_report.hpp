@@ -38,7 +38,7 @@ struct head_row {
   double density = 0.0, error_median = 0.0, error_95 = 0.0, error_worst = 0.0;
   /// Median time of a call and of the dense kernel [us].
   double time = 0.0, dense_time = 0.0;
-  std::array<std::size_t, 7> statuses{};
+  std::array<std::size_t, vattn::status_count> statuses{};
 
   double share_beyond() const noexcept {
     return static_cast<double>(beyond) / static_cast<double>(calls);

@@ -37,7 +37,7 @@ owned_result attend(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k
   if (Q::ColsAtCompileTime == 1) queries.transposeInPlace();
   const row_major_matrix k = keys.template cast<float>();
   const row_major_matrix v = values.template cast<float>();
-  const auto functor = presets::uniform_output(asked, miss);
+  const auto functor = presets::standard(asked, miss);
   const kv_view kv(k, v);
   workspace ws;
   return owned_result(functor(query_group(queries), kv, functor.make_index(kv), key, ws));

@@ -32,7 +32,7 @@ auto paper(epsilon asked, delta miss, TopK top_k, extent base = fraction(0.01)) 
                     dynamic_sampling::uniform());
 }
 
-/// The default: 32 sinks, 64 window rows, top 2 % by 4-bit key codes, a uniform sample of the rest that
+/// Without log-weights to follow: 32 sinks, 64 window rows, top 2 % by 4-bit key codes, a uniform sample of the rest that
 /// starts at 1 % (at least 12 / epsilon rows, within 32 and 240) and grows until the output's certificate
 /// holds. The floor is measured: from fewer rows some sharp heads met their certificates too early.
 inline auto uniform_output(epsilon asked, delta miss) {

@@ -22,8 +22,10 @@ TEST_CASE("a fresh certificate vouches for nothing") {
 }
 
 TEST_CASE("only met and exact hold") {
-  for (const status end : {status::exact, status::met, status::not_met, status::capped,
-                           status::sample_too_small, status::no_target, status::non_finite}) {
+  CHECK(static_cast<std::size_t>(status::non_finite) + 1 == status_count);
+  for (const status end :
+       {status::exact, status::met, status::not_met, status::capped, status::sample_too_small,
+        status::no_target, status::bound_violated, status::non_finite}) {
     certificate c;
     c.status = end;
     CAPTURE(to_string(end));

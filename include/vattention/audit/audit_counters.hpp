@@ -107,7 +107,7 @@ private:
 
   counter calls_{0}, claims_{0}, unsampled_{0}, within_asked_{0}, within_bound_{0};
   counter output_within_asked_{0}, looks_{0}, visible_{0}, weighed_{0};
-  std::array<counter, 7> statuses_{};
+  std::array<counter, status_count> statuses_{};
   fixed_point_sum density_, drawn_, output_error_, denominator_error_, covered_, attainable_;
   running_largest largest_output_error_, largest_denominator_error_;
 };

@@ -25,7 +25,7 @@ struct audit_row {
   /// Audited calls; of these with a claim; with everything read before a sample was drawn.
   index_t calls = 0, claims = 0, unsampled = 0;
   /// Claims by `status`, indexed by its value.
-  std::array<index_t, 7> statuses{};
+  std::array<index_t, status_count> statuses{};
   /// Errors of the certified quantity within the asked epsilon, and within the certificate's own
   /// bound.
   index_t within_asked = 0, within_bound = 0;

@@ -17,7 +17,7 @@ namespace vattn::budget {
 /// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read; at once, if
 /// 70 % would not do even without inflation.
 ///
-/// A cap on the sampled rows stops growth; the certificate then says `capped` and what was reached.
+/// A cap on the sampled rows (expected rows, where their number is random) stops growth; the certificate then says `capped` and what was reached.
 /// Looking repeatedly at one sample is paid for by the inflation, which is measured, not proved.
 class output {
 public:

@@ -55,6 +55,9 @@ enum class status : std::uint8_t {
   non_finite,  ///< a NaN or infinite logit or value was met; the output is what dense gives or NaN
 };
 
+/// Values that `status` has.
+inline constexpr std::size_t status_count = 8;
+
 const char* to_string(quantity what) noexcept;
 const char* to_string(bound_kind bound) noexcept;
 const char* to_string(basis grounds) noexcept;
