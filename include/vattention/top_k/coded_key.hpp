@@ -66,6 +66,7 @@ public:
     const float steps = std::ceil(4.0F * std::log2(norm)) + 128.0F;
     auto byte = static_cast<std::uint8_t>(std::clamp(steps, 1.0F, 255.0F));
     while (decode(byte) < norm) ++byte;
+    while (byte > 1 && !(decode(static_cast<std::uint8_t>(byte - 1)) < norm)) --byte;
     return byte;
   }
 };
