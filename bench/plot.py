@@ -147,6 +147,22 @@ def small_samples(table):
     return figure
 
 
+def coverage(table):
+    """Density, outputs beyond epsilon and mean error of each composition, means over the rows."""
+    figure, axes = panels(3)
+    for name, colour in zip(unique(table["composition"]), COLOURS):
+        mine = where(table, composition=name)
+        epsilons = sorted(set(mine["epsilon"]))
+        for ax, column in zip(axes, ("density", "output_violation", "mean_output_error")):
+            means = [100 * where(mine, epsilon=e)[column].mean() for e in epsilons]
+            ax.plot(epsilons, means, "o-", ms=3, color=colour, label=name)
+            ax.set(xscale="log", xlabel="asked epsilon", ylabel=f"{column.replace('_', ' ')}, %")
+    axes[0].set_yscale("log")
+    axes[1].axhline(100 * table["delta"][0], color=INK, lw=1, ls=(0, (4, 2)))
+    axes[0].legend()
+    return figure
+
+
 def adversary(table):
     """Outputs beyond epsilon and density of each composition, a panel an epsilon."""
     kinds = unique(table["adversary"])
@@ -186,7 +202,7 @@ def equal_time(table):
     return figure
 
 
-DRAWN = (residuals, epsilon_error, hybrid, small_samples, adversary, equal_time)
+DRAWN = (coverage, residuals, epsilon_error, hybrid, small_samples, adversary, equal_time)
 EXPERIMENTS = {draw.__name__: draw for draw in DRAWN}
 
 
