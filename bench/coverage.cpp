@@ -69,6 +69,10 @@ void repeat_row(const settings& s, const composition& what, const bench_row& row
 /// Names the rows that break what the composition promises; the worst 20 of them are tried again.
 void report_failing(const settings& s, const composition& what, const table& all,
                     const row_set& rows) {
+  if (what.promise() == vattn::quantity::numerator) {
+    std::puts(" promised: numerator, whose own error is not measured");
+    return;
+  }
   struct failing {
     std::size_t row, cell;
     double excess;

@@ -131,7 +131,79 @@ def hybrid(table):
     return figure
 
 
-EXPERIMENTS = {draw.__name__: draw for draw in (residuals, epsilon_error, hybrid)}
+def small_samples(table):
+    """Failure rate of each interval over b, a panel a kurtosis class; delta is where CLT should be."""
+    groups = unique(table["kurtosis"])
+    figure, axes = panels(len(groups), height=2.8, width=2.6)
+    methods = ("clt", "clt-fpc", "student-fpc", "hoeffding", "bernstein")
+    for ax, group in zip(axes, groups):
+        for name, colour in zip(methods, COLOURS):
+            rows = where(table, kurtosis=group, method=name)
+            ax.plot(rows["b"], 100 * rows["failures"], "o-", ms=3, color=colour, label=name)
+        ax.axhline(10, color=INK, lw=1, ls=(0, (4, 2)))
+        ax.set(xscale="log", ylim=(-2, 75), title=f"kurtosis {group}", xlabel="sampled rows b")
+    axes[0].set_ylabel("intervals that miss, %")
+    axes[0].legend()
+    return figure
+
+
+def coverage(table):
+    """Density, outputs beyond epsilon and mean error of each composition, means over the rows."""
+    figure, axes = panels(3)
+    for name, colour in zip(unique(table["composition"]), COLOURS):
+        mine = where(table, composition=name)
+        epsilons = sorted(set(mine["epsilon"]))
+        for ax, column in zip(axes, ("density", "output_violation", "mean_output_error")):
+            means = [100 * where(mine, epsilon=e)[column].mean() for e in epsilons]
+            ax.plot(epsilons, means, "o-", ms=3, color=colour, label=name)
+            ax.set(xscale="log", xlabel="asked epsilon", ylabel=f"{column.replace('_', ' ')}, %")
+    axes[0].set_yscale("log")
+    axes[1].axhline(100 * table["delta"][0], color=INK, lw=1, ls=(0, (4, 2)))
+    axes[0].legend()
+    return figure
+
+
+def adversary(table):
+    """Outputs beyond epsilon and density of each composition, a panel an epsilon."""
+    kinds = unique(table["adversary"])
+    epsilons = sorted(set(table["epsilon"]))
+    figure, axes = plt.subplots(2, len(epsilons), figsize=(3.4 * len(epsilons), 5), sharex=True,
+                                layout="constrained", squeeze=False)
+    names = unique(table["composition"])
+    for line, column in zip(axes, ("output_beyond", "density")):
+        for ax, epsilon in zip(line, epsilons):
+            for i, name in enumerate(names):
+                rows = where(table, composition=name, epsilon=epsilon)
+                at = [kinds.index(kind) + 0.2 * (i - (len(names) - 1) / 2)
+                      for kind in rows["adversary"]]
+                ax.bar(at, 100 * rows[column], width=0.18, color=COLOURS[i], label=name)
+            ax.set_title(f"{column.replace('_', ' ')} %, epsilon {epsilon:g}")
+            ax.set_xticks(range(len(kinds)), kinds, rotation=40, ha="right")
+    for ax in axes[0]:
+        ax.axhline(100 * table["delta"][0], color=INK, lw=1, ls=(0, (4, 2)))
+    axes[0][0].legend()
+    return figure
+
+
+def equal_time(table):
+    """Mean output error over time relative to the dense kernel."""
+    sources = unique(table["source"])
+    figure, axes = panels(len(sources))
+    for ax, source in zip(axes, sources):
+        names = [name for name in unique(table["method"]) if name != "dense"]
+        for name, colour in zip(names, COLOURS):
+            rows = where(table, source=source, method=name)
+            ax.plot(rows["of_dense"], np.maximum(100 * rows["mean_error"], 1e-3), "o-", ms=3,
+                    color=colour, label=name)
+        ax.axvline(1, color=INK, lw=1, ls=(0, (4, 2)))
+        ax.set(yscale="log", xscale="log", title=source, xlabel="time / dense")
+    axes[0].set_ylabel("mean output error, %")
+    axes[0].legend()
+    return figure
+
+
+DRAWN = (coverage, residuals, epsilon_error, hybrid, small_samples, adversary, equal_time)
+EXPERIMENTS = {draw.__name__: draw for draw in DRAWN}
 
 
 def main():

@@ -10,6 +10,9 @@ Installs what is missing (apt-get; see cmake/setup.sh), builds one program in Re
 and runs it from the repository's root. `bench/run.sh NAME --help` lists its options. Names:
   coverage         share of outputs beyond epsilon, per row, for every composition, and rows read
   residuals        entropy, mass and kurtosis of the weights that are left to sampling
+  equal_time       latency against output error: default, sign hashes, pages, oracle top-p, dense
+  adversary        caches made to fool predictors, samplers and certificates
+  small_samples    CLT, Student, Hoeffding and Bernstein at small b, by kurtosis
   epsilon_error    observed errors against the epsilon that was asked: correlation and coverage
   hybrid           rows for equal error: top-k alone, sampling alone, both
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
@@ -22,7 +25,7 @@ TEXT
 
 name=${1:-}
 case $name in
-  coverage | residuals | epsilon_error | hybrid | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
+  coverage | residuals | small_samples | adversary | equal_time | epsilon_error | hybrid | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -9,16 +9,10 @@
 #include <ostream>
 
 #include "measure.hpp"
-#include "vattention/stats/binomial.hpp"
+#include "verdict.hpp"
 
 namespace vattn_bench {
 
-/// Chance that a row which keeps its delta exactly is called failing.
-inline constexpr double false_alarm = 1e-3;
-
-inline int allowed(int trials, double delta) {
-  return static_cast<int>(vattn::binomial_upper_point(trials, delta, false_alarm));
-}
 /// Calls of one row beyond epsilon, in the composition's own quantity or in another.
 inline int beyond(const tally& t, vattn::quantity what) {
   return what == vattn::quantity::output ? t.output_beyond : t.denominator_beyond;
