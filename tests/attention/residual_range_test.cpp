@@ -11,14 +11,14 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-void bound(test::prepared_call& c, const std::vector<row_t>& exact) {
+void bound(test::prepared_call& c, const std::vector<row_t>& exact, bool keep = false) {
   const top_k::key_code policy(8, rows(0));
   const auto index = test::index_of(policy, c);
   const kv_view kv = c.view();
   const query_group queries = c.group();
   c.begin(true, exact);
   c.ws.reserve_bounds(c.shape.heads, c.shape.rows);
-  bound_residual(policy, decode<kv_view>(queries, kv, {}), index, c.ws);
+  bound_residual(policy, decode<kv_view>(queries, kv, {}), index, keep, c.ws);
 }
 
 }  // namespace
@@ -45,6 +45,24 @@ TEST_CASE("the residual's range holds its logits and leaves the exact rows out",
       CHECK(c.ws.ranges[2 * h + 1] <= sum);
       CHECK(c.ws.ranges[2 * h + 1] >= 0.8 * sum);
     }
+  }
+}
+
+TEST_CASE("for a sampler every weight's upper bound is kept, and rows without one do not count",
+          "[range]") {
+  test::prepared_call c({300, 64, 1});
+  c.head.keys(7, 7) = std::numeric_limits<float>::quiet_NaN();
+  bound(c, {1, 2}, true);
+  const double ceiling = c.ws.ranges[0];
+  REQUIRE(std::isfinite(ceiling));
+  const Eigen::VectorXd l = logits(c.group(), c.view(), 0);
+  const auto weights = c.ws.seen.scores(0);
+  CHECK(weights[1] == 0.0F);
+  CHECK(std::isinf(weights[7]));
+  for (std::size_t row = 8; row < 300; ++row) {
+    const double weight = std::exp(l[static_cast<index_t>(row)] - ceiling);
+    CHECK(static_cast<double>(weights[row]) >= weight);
+    CHECK(static_cast<double>(weights[row]) <= 1.6 * weight);
   }
 }
 
