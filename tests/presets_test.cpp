@@ -54,7 +54,7 @@ TEST_CASE("the paper's preset draws once, without the finite-population correcti
   CHECK(b < 3.0 * again);
 }
 
-TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 12 / epsilon rows",
+TEST_CASE("uniform_output takes its sinks, window, 2 % and a base of 1 % or 12 / epsilon rows",
           "[presets]") {
   const synthetic_head sharp = make_head(head_kind::sharp, 8096, 64, 64, 1, 3);
   const auto functor = presets::uniform_output(epsilon{0.3}, delta{0.1});
@@ -76,22 +76,84 @@ TEST_CASE("the default takes its sinks, window, 2 % and a base of 1 % or 12 / ep
   CHECK((t.looks > 1 || t.rows_sampled == 240));
 }
 
-TEST_CASE("the default holds on every kind of synthetic head", "[presets]") {
-  for (const head_kind kind :
-       {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
-        head_kind::log_normal, head_kind::missed_key}) {
-    const synthetic_head head = make_head(kind, 4096, 64, 48, 2, 21);
-    const auto functor = presets::uniform_output(epsilon{0.2}, delta{0.1});
-    workspace ws;
-    const result got = functor(head.group(), head.view(), functor.make_index(head.view()), {4}, ws);
-    const exact_attention want = reference(head.group(), head.view());
-    for (int h = 0; h < 2; ++h) {
-      const certificate& c = got.certificates[static_cast<std::size_t>(h)];
-      CAPTURE(static_cast<int>(kind), h);
-      CHECK(c.holds());
-      CHECK(c.epsilon <= 0.2);
-      CHECK(c.density() < 0.4);
-      CHECK(relative_error(got.output.row(h), want.output.row(h)) <= c.epsilon);
+TEST_CASE("presets in proportion take sinks and window, no top-k, and a base of 1 %", "[presets]") {
+  const synthetic_head sharp = make_head(head_kind::sharp, 8096, 64, 64, 1, 3);
+  const auto check = [&](const auto& functor, basis rests_on, index_t scanned) {
+    const certificate c = certificate_of(functor, sharp);
+    CHECK(c.rows_exact == 32 + 64);
+    CHECK(c.rows_sampled > 40);   // 80 expected
+    CHECK(c.rows_sampled < 250);  // of two levels a few more
+    CHECK(c.status == status::met);
+    CHECK(c.quantity == quantity::output);
+    CHECK(c.bound == bound_kind::rank_quantile);
+    CHECK(c.basis == rests_on);
+    CHECK(c.epsilon_asked == 0.3);
+    CHECK(c.delta == 0.1);
+    // 512 bytes of float keys and values a row
+    const index_t index_bytes = c.bytes_touched - 512 * (c.rows_exact + c.rows_sampled);
+    CHECK(index_bytes >= 8096 * scanned);
+    CHECK(index_bytes <= 8096 * (scanned + 16));  // refinements
+  };
+  const epsilon asked{0.3};
+  const delta miss{0.1};
+  check(presets::proportional(asked, miss), basis::measured_per_row, 32 + 2 + 2);
+  check(presets::standard(asked, miss), basis::measured_per_row, 16 + 2 + 1);
+  check(presets::fast(asked, miss), basis::measured_on_average, 8 + 2 + 1);
+}
+
+TEST_CASE("presets in proportion end in the dense result where epsilon is out of reach",
+          "[presets]") {
+  const synthetic_head head = make_head(head_kind::flat, 3000, 64, 32, 2, 8);
+  workspace ws, other;
+  const result all = dense(head.group(), head.view(), other);
+  const auto check = [&](const auto& functor) {
+    const auto index = functor.make_index(head.view());
+    const result got = functor(head.group(), head.view(), index, {3}, ws);
+    CHECK(got.output == all.output);
+    for (const certificate& c : got.certificates) CHECK(c.status == status::exact);
+  };
+  check(presets::proportional(epsilon{1e-6}, delta{0.1}));
+  check(presets::standard(epsilon{1e-6}, delta{0.1}));
+  check(presets::fast(epsilon{1e-6}, delta{0.1}));
+}
+
+TEST_CASE("presets in proportion give the same bits for the same call", "[presets]") {
+  const synthetic_head head = make_head(head_kind::power_law, 5000, 64, 32, 3, 8);
+  const auto functor = presets::standard(epsilon{0.1}, delta{0.1});
+  const auto index = functor.make_index(head.view());
+  workspace ws, other;
+  const synthetic_head larger = make_head(head_kind::flat, 7000, 80, 48, 4, 2);
+  functor(larger.group(), larger.view(), functor.make_index(larger.view()), {1}, other);
+  const result a = functor(head.group(), head.view(), index, {3, 1, 4, 1, 5}, ws);
+  const result b = functor(head.group(), head.view(), index, {3, 1, 4, 1, 5}, other);
+  CHECK(a.output == b.output);
+  CHECK(a.certificates[2].epsilon == b.certificates[2].epsilon);
+  const Eigen::MatrixXf before = a.output;
+  CHECK(functor(head.group(), head.view(), index, {3, 1, 4, 1, 6}, ws).output != before);
+}
+
+TEST_CASE("the output's presets hold on every kind of synthetic head", "[presets]") {
+  const auto check = [](const auto& functor) {
+    for (const head_kind kind :
+         {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
+          head_kind::log_normal, head_kind::missed_key}) {
+      const synthetic_head head = make_head(kind, 4096, 64, 48, 2, 21);
+      workspace ws;
+      const result got =
+          functor(head.group(), head.view(), functor.make_index(head.view()), {4}, ws);
+      const exact_attention want = reference(head.group(), head.view());
+      for (int h = 0; h < 2; ++h) {
+        const certificate& c = got.certificates[static_cast<std::size_t>(h)];
+        CAPTURE(static_cast<int>(kind), h);
+        CHECK(c.holds());
+        CHECK(c.epsilon <= 0.2);
+        CHECK(c.density() < 0.4);
+        CHECK(relative_error(got.output.row(h), want.output.row(h)) <= c.epsilon);
+      }
     }
-  }
+  };
+  check(presets::uniform_output(epsilon{0.2}, delta{0.1}));
+  check(presets::proportional(epsilon{0.2}, delta{0.1}));
+  check(presets::standard(epsilon{0.2}, delta{0.1}));
+  check(presets::fast(epsilon{0.2}, delta{0.1}));
 }
