@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which method has the least error in equal time? Median time of a call on one thread and output error, at
-// several densities: the default composition at a fixed size, sign hashes alone, pages alone, oracle
-// top-p alone, and the dense kernel, in turn, on generated caches beyond the last-level cache and on
-// captured heads.
+// Which method has the least error in equal time? Median time of a call on one thread and output
+// error, at several densities: the default composition at a fixed size, sign hashes alone, pages
+// alone, oracle top-p alone, and the dense kernel, in turn, on generated caches beyond the
+// last-level cache and on captured heads.
 #include <CLI/CLI.hpp>
 
 #include <time.h>
@@ -179,8 +179,8 @@ double cpu_microseconds() {
   return 1e6 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_nsec);
 }
 
-/// Every contender passes over all rows before the next one does, so that none finds a cache warm that
-/// all rows together do not fit into. The first repetition does not count.
+/// Every contender passes over all rows before the next one does, so that none finds a cache warm
+/// that all rows together do not fit into. The first repetition does not count.
 void race(const settings& s, const std::vector<bench_row>& rows, std::vector<contender>& all) {
   std::vector<Eigen::VectorXd> exact(rows.size());
   for_each_parallel(rows.size(), s.threads, [&](int, std::size_t r) {
