@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What does it take to break a certificate? Outputs beyond epsilon, worst caches and rows read on caches
-// that are made to fool a predictor, a sampler or a certificate.
+// What does it take to break a certificate? Outputs beyond epsilon, worst caches and rows read on
+// caches that are made to fool a predictor, a sampler or a certificate.
 #include <CLI/CLI.hpp>
 
 #include "support/adversaries.hpp"

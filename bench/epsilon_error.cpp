@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Does epsilon predict the error? Observed errors of denominator and output against the epsilon that was
-// asked, by class of row: Pearson correlation over means and over rows, and coverage of every cell.
+// Does epsilon predict the error? Observed errors of denominator and output against the epsilon
+// that was asked, by class of row: Pearson correlation over means and over rows, and coverage of
+// every cell.
 #include <CLI/CLI.hpp>
 
 #include "support/correlation.hpp"

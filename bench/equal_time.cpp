@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which method has the least error in equal time? Median time of a call on one thread and output error, at
-// several densities: the default composition at a fixed size, sign hashes alone, pages alone, oracle
-// top-p alone, and the dense kernel, in turn, on generated caches beyond the last-level cache and on
-// captured heads.
+// Which method has the least error in equal time? Median time of a call on one thread and output
+// error, at several densities: the default composition and a hybrid of top-k and uniform sampling at
+// fixed sizes, sign hashes alone, pages alone, oracle top-p alone, and the dense kernel, in turn, on
+// generated caches beyond the last-level cache and on captured heads.
 #include <CLI/CLI.hpp>
 
 #include <time.h>
@@ -65,19 +65,14 @@ double beside_fixed(double density, const bench_row& row) {
   return std::max(1e-3, density - 96.0 / static_cast<double>(row.visible()));
 }
 
-void enter_default(const settings& s, const std::vector<bench_row>& rows,
-                   std::vector<contender>& all) {
-  const auto make = [](double share) {
-    const vattn::extent size = vattn::fraction(share);
-    return vattn::vattention(vattn::static_indices::sink_window(32, 64),
-                             vattn::top_k::cascade(2, 4),
-                             vattn::base_sampling::proportional(size, 64, index_t{1} << 30),
-                             vattn::budget::fixed(size), vattn::dynamic_sampling::proportional());
-  };
+/// A composition at every density; `make` takes the share of the rows beside sinks and window.
+template <class Make>
+void enter_composition(const char* name, const settings& s, const std::vector<bench_row>& rows,
+                       Make make, std::vector<contender>& all) {
   const auto indices =
       for_heads(rows, [&](const vattn::kv_view& kv) { return make(0.1).make_index(kv); });
   for (const double density : s.densities)
-    all.push_back({"default",
+    all.push_back({name,
                    density,
                    [=](const bench_row& row, vattn::draw_key key, vattn::workspace& ws) {
                      const auto functor = make(beside_fixed(density, row));
@@ -88,6 +83,29 @@ void enter_default(const settings& s, const std::vector<bench_row>& rows,
                    {},
                    {},
                    {}});
+}
+
+/// The default's policies with a fixed size in place of an epsilon, and half top-k by 4-bit codes,
+/// half uniform.
+void enter_compositions(const settings& s, const std::vector<bench_row>& rows,
+                        std::vector<contender>& all) {
+  using namespace vattn;
+  const static_indices::sink_window ends(32, 64);
+  enter_composition(
+      "default", s, rows,
+      [=](double share) {
+        return vattn::vattention(ends, top_k::cascade(2, 4), base_sampling::proportional(),
+                                 budget::fixed(fraction(share)), dynamic_sampling::proportional());
+      },
+      all);
+  enter_composition(
+      "hybrid", s, rows,
+      [=](double share) {
+        const extent half = fraction(share / 2.0);
+        return vattn::vattention(ends, top_k::key_code(4, half), base_sampling::uniform(half),
+                                 budget::fixed(half), dynamic_sampling::uniform());
+      },
+      all);
 }
 
 void enter_top_k(const settings& s, const std::vector<bench_row>& rows,
@@ -159,7 +177,7 @@ std::vector<contender> enter_all(const settings& s, const std::vector<bench_row>
                  {},
                  {},
                  {}});
-  enter_default(s, rows, all);
+  enter_compositions(s, rows, all);
   enter_top_k(s, rows, all);
   for (const double mass : s.masses)
     all.push_back({"oracle top-p",
@@ -179,8 +197,8 @@ double cpu_microseconds() {
   return 1e6 * static_cast<double>(t.tv_sec) + 1e-3 * static_cast<double>(t.tv_nsec);
 }
 
-/// Every contender passes over all rows before the next one does, so that none finds a cache warm that
-/// all rows together do not fit into. The first repetition does not count.
+/// Every contender passes over all rows before the next one does, so that none finds a cache warm
+/// that all rows together do not fit into. The first repetition does not count.
 void race(const settings& s, const std::vector<bench_row>& rows, std::vector<contender>& all) {
   std::vector<Eigen::VectorXd> exact(rows.size());
   for_each_parallel(rows.size(), s.threads, [&](int, std::size_t r) {

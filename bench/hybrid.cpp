@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Is the hybrid better than its parts? Rows that top-k alone, uniform sampling alone, half of each, and
-// sampling in proportion to predicted weight need for the same mean output error, found by bisection
-// over the size, on generated heads of several lengths and on captured ones.
+// Is the hybrid better than its parts? Rows that top-k alone, uniform sampling alone, half of each,
+// and sampling in proportion to predicted weight need for the same mean output error, found by
+// bisection over the size, on generated heads of several lengths and on captured ones.
 #include <CLI/CLI.hpp>
 
 #include <mutex>
@@ -166,7 +166,8 @@ void find(const settings& s, const std::vector<bench_row>& rows, const std::stri
   found.insert(found.end(), mine.begin(), mine.end());
 }
 
-/// A line a group and length: mean share of the rows that each method needs, and how often it is best.
+/// A line a group and length: mean share of the rows that each method needs, and how often it is
+/// best.
 void print(const settings& s, const std::vector<finding>& found) {
   std::vector<std::pair<std::string, index_t>> groups;
   for (const finding& f : found)

@@ -4,7 +4,8 @@
 
 usage: plot.py EXPERIMENT CSV[.gz] PNG
 
-Needs numpy and matplotlib: `. cmake/setup.sh; vattn_setup plots` installs Debian's, for /usr/bin/python3.
+Needs numpy and matplotlib; `. cmake/setup.sh; vattn_setup plots` installs those of
+/usr/bin/python3.
 """
 import csv
 import gzip
@@ -112,7 +113,7 @@ def epsilon_error(table):
 def hybrid(table):
     """Median share of the rows that each method needs, over the length or by class."""
     errors = unique(table["error"])
-    groups = unique(where(table, source="captured")["group"])
+    groups = [g for g in CLASSES if g in where(table, source="captured")["group"]]
     kinds = [kind for kind in unique(table["source"]) if kind != "captured"]
     figure, axes = panels(len(kinds) + 1, height=3.0, width=2.6)
     for i, method in enumerate(unique(table["method"])):
@@ -132,7 +133,7 @@ def hybrid(table):
 
 
 def small_samples(table):
-    """Failure rate of each interval over b, a panel a kurtosis class; delta is where CLT should be."""
+    """Failure rate of each interval over b, a panel a kurtosis class."""
     groups = unique(table["kurtosis"])
     figure, axes = panels(len(groups), height=2.8, width=2.6)
     methods = ("clt", "clt-fpc", "student-fpc", "hoeffding", "bernstein")

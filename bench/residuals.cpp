@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What do the distributions that a budget has to judge look like? Entropy share of every row, and mass
-// and kurtosis of the weights left to sampling, without top-k, with oracle top-k and with 4-bit codes;
-// and whether three classes by entropy share cover them.
+// What do the distributions that a budget has to judge look like? Entropy share of every row, and
+// mass and kurtosis of the weights left to sampling, without top-k, with oracle top-k and with
+// 4-bit codes; and whether three classes by entropy share cover them.
 #include <CLI/CLI.hpp>
 
 #include <cstring>
@@ -136,7 +136,8 @@ double explained(const std::vector<finding>& found,
   return 1.0 - inside / (all.variance() * static_cast<double>(all.count() - 1));
 }
 
-/// How much of what differs between rows the three classes know of, and whether a head keeps its class.
+/// How much of what differs between rows the three classes know of, and whether a head keeps its
+/// class.
 void print_classes(const row_set& rows, const std::vector<finding>& found) {
   std::printf(
       "\nshare of the variance of the logarithm that lies between the classes: entropy share %.2f",

@@ -9,12 +9,12 @@ Usage: bench/run.sh NAME [options]
 Installs what is missing (apt-get; see cmake/setup.sh), builds one program in Release under build/bench,
 and runs it from the repository's root. `bench/run.sh NAME --help` lists its options. Names:
   coverage         share of outputs beyond epsilon, per row, for every composition, and rows read
-  residuals        entropy, mass and kurtosis of the weights that are left to sampling
-  equal_time       latency against output error: default, sign hashes, pages, oracle top-p, dense
-  adversary        caches made to fool predictors, samplers and certificates
-  small_samples    CLT, Student, Hoeffding and Bernstein at small b, by kurtosis
   epsilon_error    observed errors against the epsilon that was asked: correlation and coverage
+  residuals        entropy, mass and kurtosis of the weights that are left to sampling
+  small_samples    CLT, Student, Hoeffding and Bernstein at small b, by kurtosis
   hybrid           rows for equal error: top-k alone, sampling alone, both
+  adversary        caches made to fool predictors, samplers and certificates
+  equal_time       latency against output error: default, sign hashes, pages, oracle top-p, dense
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
@@ -25,7 +25,8 @@ TEXT
 
 name=${1:-}
 case $name in
-  coverage | residuals | small_samples | adversary | equal_time | epsilon_error | hybrid | samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
+  coverage | epsilon_error | residuals | small_samples | hybrid | adversary | equal_time | \
+    samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How tight is the central limit theorem at small b? Failure rate and half-width of intervals for the
-// softmax denominator from a uniform sample of b rows: normal and Student quantiles, Hoeffding and
-// empirical Bernstein (range from sound 8-bit bounds), with and without the finite population, by
-// kurtosis of the sampled weights; and from which b on, in multiples of the kurtosis, the first holds.
+// How tight is the central limit theorem at small b? Failure rate and half-width of intervals for
+// the softmax denominator from a uniform sample of b rows: normal and Student quantiles, Hoeffding
+// and empirical Bernstein (range from sound 8-bit bounds), with and without the finite population,
+// by kurtosis of the sampled weights; and from which b on, in multiples of the kurtosis, the first
+// holds.
 #include <CLI/CLI.hpp>
 
 #include <map>
@@ -36,7 +37,8 @@ constexpr std::array<double, 4> edges{10, 30, 100, 300};
 constexpr std::array<const char*, edges.size() + 1> kurtosis_names{
     "below 10", "10 to 30", "30 to 100", "100 to 300", "above 300"};
 
-/// The residual weights of one row behind one exact set, and what samples of them gave: `[size][method]`.
+/// The residual weights of one row behind one exact set, and what samples of them gave:
+/// `[size][method]`.
 struct population {
   residual_weights rest;
   double ceiling = 0.0;

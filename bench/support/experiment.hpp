@@ -36,8 +36,8 @@ inline void declare(CLI::App& app, experiment_options& s) {
   app.add_option("--seed", s.seed, "first seed");
 }
 
-/// A CSV file, or nothing if its path is empty. It is opened before the work, so that a wrong path shows
-/// at once.
+/// A CSV file, or nothing if its path is empty. It is opened before the work, so that a wrong path
+/// shows at once.
 class csv_file {
 public:
   /// @throws std::runtime_error if the file cannot be written.

@@ -8,9 +8,9 @@
 
 namespace vattn_bench {
 
-/// Coordinate-wise minima and maxima of each page, as bf16. The bound of a page,
-/// sum_j max(q_j min_j, q_j max_j), is one dot product of (max, min) with the positive and the negative
-/// part of q. Source: Quest, arXiv 2406.10774. Reads 4 d bytes a page, a 16th of a bf16 cache.
+/// Coordinate-wise minima and maxima of each page, as bf16. The bound of a page, sum_j max(q_j
+/// min_j, q_j max_j), is one dot product of (max, min) with the positive and the negative part of
+/// q. Source: Quest, arXiv 2406.10774. Reads 4 d bytes a page, a 16th of a bf16 cache.
 class page_bounds {
 public:
   static constexpr vattn::index_t page = 16;
