@@ -88,6 +88,7 @@
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/key_code_index.hpp"
+#include "vattention/top_k/long_values.hpp"
 #include "vattention/top_k/none.hpp"
 #include "vattention/top_k/oracle.hpp"
 #include "vattention/top_k/selection.hpp"

@@ -15,7 +15,7 @@ namespace vattn::top_k {
 
 /// Scores every key by its code, in one pass for the whole query group: the rotated query as int8, the
 /// dot product in integers (so the same scores on every kernel row), then scale, soft-cap and bias like
-/// a true logit. The scores are log-weights. Takes the k best of each head.
+/// a true logit. The scores are log-weights. Takes the k best of each head, and rows of `long_values`.
 ///
 /// Reads d bits / 8 + 2 bytes a key. Certificates with uniform sampling were measured to hold on every
 /// captured (head, query) pair from 4 bits up; below, on average only.
@@ -52,6 +52,7 @@ public:
         call.to_logits(h, score, count, [=](index_t i) { return at + i; });
       }
     }
+    index.values().mark(call.visible, seen);
   }
 
   /// Sound bounds of every visible row's logit for one head, `[visible]` each: lower <= logit <=

@@ -9,6 +9,7 @@
 #include "vattention/core/rotation.hpp"
 #include "vattention/top_k/coded_key.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
+#include "vattention/top_k/long_values.hpp"
 
 namespace vattn::top_k {
 
@@ -63,6 +64,7 @@ public:
       rotation_.apply(x.data());
       also(row, x.data(), codes.data(), encode(row, x.data(), codes.data()));
     }
+    long_values_.append(kv);
     rows_ = kv.rows();
   }
 
@@ -80,6 +82,8 @@ public:
     return bytes;
   }
 
+  /// Rows to be read whatever their keys say.
+  const long_values& values() const noexcept { return long_values_; }
   const code_book& book() const noexcept { return book_; }
   const vattn::rotation& rotated() const noexcept { return rotation_; }
   const float* centre() const noexcept { return centre_.data(); }
@@ -163,6 +167,7 @@ private:
   code_book book_;
   vattn::rotation rotation_;
   frozen_centre centre_;
+  long_values long_values_;
   std::array<std::vector<std::uint8_t>, 2> codes_;
   std::vector<std::uint16_t> factors_, errors_;
   std::vector<std::uint8_t> coarse_errors_;

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Rows whose values are much longer than the others': what a predictor that looks at keys cannot know of.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "vattention/core/predictions.hpp"
+#include "vattention/kernels/convert.hpp"
+
+namespace vattn::top_k {
+
+/// Rows whose value is more than 8 times as long as the root mean square of the rows before it (of 32 at
+/// least). A small weight times a huge value can make the output, and a sample that lacks the row shows
+/// nothing of it: such rows are read exactly. Captured heads have none. Depends on the order of the rows
+/// alone, so an index grown row by row equals one built at once. Up to 8 bytes a row that is listed.
+class long_values {
+public:
+  /// Looks at the values of rows [rows(), kv.rows()). O(d_v) a row; allocates.
+  template <cache_view View>
+  void append(const View& kv) {
+    std::vector<float> value(static_cast<std::size_t>(kv.value_dim()));
+    std::vector<row_t> found = listed_;
+    double sum = sum_;
+    for (index_t row = rows_; row < kv.rows(); ++row) {
+      kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
+                        value.data());
+      double square = 0.0;
+      for (const float x : value) square += static_cast<double>(x) * static_cast<double>(x);
+      const bool is_long = row >= 32 && square * static_cast<double>(row) > 64.0 * sum;
+      if (is_long) found.push_back(static_cast<row_t>(row));
+      if (std::isfinite(square) && !is_long) sum += square;
+    }
+    listed_.swap(found);
+    sum_ = sum;
+    rows_ = kv.rows();
+  }
+
+  /// Ascending.
+  const std::vector<row_t>& rows() const noexcept { return listed_; }
+
+  /// Marks the listed rows as rows that must be read, but for heads that do not see them.
+  void mark(index_t visible, predictions& seen) const noexcept {
+    for (const row_t row : listed_) {
+      if (row >= visible) break;
+      for (int h = 0; h < seen.heads(); ++h)
+        if (float& score = seen.scores(h)[row]; score > -std::numeric_limits<float>::infinity())
+          score = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+
+private:
+  std::vector<row_t> listed_;
+  double sum_ = 0.0;
+  index_t rows_ = 0;
+};
+
+}  // namespace vattn::top_k
