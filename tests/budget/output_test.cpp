@@ -33,6 +33,9 @@ fake_outlook one_head(index_t drawn, int look, double wanted, double factor = 2.
   return o;
 }
 
+/// What is taken where so much is solved for: 5 % more.
+constexpr index_t with_room(index_t size) { return size + size / 20; }
+
 index_t next_size(const budget::output& policy, fake_outlook o) {
   REQUIRE(policy.next(o) == decision::grow);
   return o.sizes()[0];
@@ -46,28 +49,29 @@ TEST_CASE("the output budget keeps the contract of budgets", "[budget]") {
                         quantity::output);
 }
 
-TEST_CASE("the next size solves factor V(b) = (epsilon / (1 + epsilon) ||N||)^2", "[budget]") {
+TEST_CASE("the next size solves factor V(b) = (epsilon / (1 + epsilon) ||N||)^2, and 5 % more",
+          "[budget]") {
   for (const double asked : {0.02, 0.1, 0.3})
     for (const double factor : {1.3, 6.0})
       for (const double wanted : {1200.0, 2000.0, 3900.0}) {
         CAPTURE(asked, factor, wanted);
         const budget::output policy(epsilon{asked}, delta{0.1});
         const index_t got = next_size(policy, one_head(1000, 1, wanted, factor, asked));
-        CHECK(std::fabs(static_cast<double>(got) - wanted) <= 1.0);
+        CHECK(std::abs(got - with_room(static_cast<index_t>(wanted))) <= 2);
       }
 }
 
 TEST_CASE("the output budget grows by 1.15, then 1.5, and at most by 4", "[budget]") {
   const budget::output policy(epsilon{0.1}, delta{0.1});
-  CHECK(next_size(policy, one_head(1000, 1, 1010.0)) == 1150);
-  CHECK(next_size(policy, one_head(1000, 1, 500.0)) == 1150);
+  CHECK(next_size(policy, one_head(1000, 1, 1010.0)) == with_room(1150));
+  CHECK(next_size(policy, one_head(1000, 1, 500.0)) == with_room(1150));
   for (const int look : {2, 3, 5}) {
     CAPTURE(look);
-    CHECK(next_size(policy, one_head(1000, look, 1200.0)) == 1500);
-    CHECK(std::abs(next_size(policy, one_head(1000, look, 2500.0)) - 2500) <= 1);
-    CHECK(next_size(policy, one_head(1000, look, 30000.0)) == 4000);
+    CHECK(next_size(policy, one_head(1000, look, 1200.0)) == with_room(1500));
+    CHECK(std::abs(next_size(policy, one_head(1000, look, 2500.0)) - with_room(2500)) <= 2);
+    CHECK(next_size(policy, one_head(1000, look, 30000.0)) == with_room(4000));
   }
-  CHECK(next_size(policy, one_head(1000, 1, 30000.0)) == 4000);
+  CHECK(next_size(policy, one_head(1000, 1, 30000.0)) == with_room(4000));
   CHECK(next_size(policy, one_head(7, 1, 7.0)) == 9);  // ceil(1.15 x 7)
 }
 
@@ -77,11 +81,11 @@ TEST_CASE("after six looks, or beyond 70 %, the output budget reads everything",
   CHECK(policy.next(sixth) == decision::read_all);
   fake_outlook fifth = one_head(1000, 5, 2000.0);
   CHECK(policy.next(fifth) == decision::grow);
-  fake_outlook beyond = one_head(40000, 2, 70005.0);
+  fake_outlook beyond = one_head(40000, 2, 66700.0);  // 5 % more: 70,035
   CHECK(policy.next(beyond) == decision::read_all);
-  fake_outlook below = one_head(40000, 2, 69990.0);
+  fake_outlook below = one_head(40000, 2, 66600.0);
   CHECK(policy.next(below) == decision::grow);
-  CHECK(std::abs(below.sizes()[0] - 69990) <= 1);
+  CHECK(std::abs(below.sizes()[0] - with_room(66600)) <= 2);
 }
 
 TEST_CASE("what 70 % would not do even without inflation is read at once", "[budget]") {
@@ -127,7 +131,7 @@ TEST_CASE("a head that is met asks for nothing, one that is not grows the group"
       one_head(1000, 1, 30000.0).squares(0, contribution::output);
   CHECK(policy.next(look) == decision::grow);
   CHECK(look.sizes()[0] == 1000);
-  CHECK(look.sizes()[1] == 4000);
+  CHECK(look.sizes()[1] == with_room(4000));
   CHECK(look.sizes()[2] == 1000);
   look.judged(2) = {0.0, bound_kind::rank_quantile, false, 1.0};
   CHECK(policy.next(look) == decision::grow);
@@ -141,7 +145,7 @@ TEST_CASE("without a bound the output budget grows by 4", "[budget]") {
     look.judged(0) = {infinity, bound_kind::none, true, s2};
     look.squares(0, contribution::output) = s2;
     CHECK(policy.next(look) == decision::grow);
-    CHECK(look.sizes()[0] == 4000);
+    CHECK(look.sizes()[0] == with_room(4000));
   }
   fake_outlook zero = one_head(1000, 1, 2000.0);
   zero.judged(0) = {infinity, bound_kind::none, true, 2.0};
