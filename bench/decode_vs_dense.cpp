@@ -234,8 +234,10 @@ void enter_draw(race& all, const settings& s) {
     const vattn::decode<vattn::kv_view> call(queries, kv, all.data().key(head));
     ws.reserve(s.group, s.rows, s.dim, s.dim, false);
     const vattn::population rest(s.rows, ws.exact);
+    const vattn::top_k::none predictor;
+    const vattn::top_k::no_index index;
     vattn::base_sampling::uniform(vattn::fraction(s.density))
-        .draw(vattn::drawing<vattn::kv_view>{call, ws.seen, rest, ws.draws, ws.drawn});
+        .draw(vattn::drawing{call, rest, predictor, index, ws});
   });
 }
 
