@@ -60,7 +60,7 @@ int main() {
     const vattn::vattention attend(vattn::static_indices::sink_window(32, 64), top_k,
                                    vattn::dynamic_sampling::uniform(),
                                    vattn::base_sampling::uniform(vattn::fraction(0.01), 32),
-                                   vattn::budget::output(vattn::epsilon{0.1}, vattn::delta{0.1}));
+                                   vattn::budget::output(vattn::epsilon{0.2}, vattn::delta{0.1}));
     vattn::workspace ws;
     const auto kv = head.view();
     const auto c = attend(head.group(), kv, attend.make_index(kv), {.seed = 1}, ws).certificates[0];

@@ -17,7 +17,7 @@ const std::vector<float> logits{std::log(1.0F), std::log(2.0F), std::log(3.0F), 
 
 exact_mass masses(const std::vector<row_t>& read, const std::vector<row_t>& fixed, index_t best) {
   std::vector<float> others(logits.size());
-  return mass_read_exactly(logits, std::log(10.0), read, fixed, best, others);
+  return mass_read_exactly(logits, std::log(10.0), read, {}, fixed, best, others);
 }
 
 }  // namespace
@@ -33,6 +33,21 @@ TEST_CASE("masses are shares of the softmax", "[comparison]") {
   CHECK(masses({3}, {3}, 0).attainable == Approx(0.4));
 }
 
+TEST_CASE("rows drawn by predicted weight count, those of a uniform sample do not",
+          "[comparison]") {
+  std::vector<float> others(logits.size());
+  const std::vector<row_t> drawn{3};
+  CHECK(mass_read_exactly(logits, std::log(10.0), {}, drawn, {}, 1, others).covered == Approx(0.4));
+  sample s;
+  s.reset(10);
+  CHECK(drawn_by_weight(s).empty());
+  s.append(1, 1000U);
+  s.append(2, 1000U);
+  CHECK(drawn_by_weight(s).empty());
+  s.append(3, certain);
+  CHECK(drawn_by_weight(s).size() == 3);
+}
+
 TEST_CASE("what a perfect predictor may take", "[comparison]") {
   CHECK(predictable_rows(80, 1, 1000) == 80);
   CHECK(predictable_rows(81, 4, 1000) == 21);
@@ -43,7 +58,7 @@ TEST_CASE("what a perfect predictor may take", "[comparison]") {
 TEST_CASE("masses of a softmax that is not finite are unknown", "[comparison]") {
   std::vector<float> others(logits.size());
   for (const double bad : {-infinity, infinity, std::nan("")}) {
-    const exact_mass m = mass_read_exactly(logits, bad, {}, {}, 1, others);
+    const exact_mass m = mass_read_exactly(logits, bad, {}, {}, {}, 1, others);
     CHECK(std::isnan(m.covered));
     CHECK(std::isnan(m.attainable));
   }

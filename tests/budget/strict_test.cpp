@@ -114,7 +114,7 @@ TEST_CASE("a cache that changed behind its index is noticed and never vouched fo
   test::random_cache c({.rows = 4096, .dim = 32, .value_dim = 16});
   const auto functor = presets::strict_denominator(epsilon{0.2}, delta{0.1});
   const auto index = functor.make_index(c.view());
-  c.keys *= 3.0F;
+  c.keys.middleRows(100, 3900) *= 3.0F;  // not those that are read anyway
   c.store();
   workspace ws;
   const result got = functor(c.group(), c.view(), index, {}, ws);

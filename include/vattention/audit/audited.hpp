@@ -146,7 +146,8 @@ private:
           relative_distance(got.output.row(h).data(), want.output.row(h).data(), kv.value_dim()),
           denominator_error(got.log_sum_exp[i], want.log_sum_exp[i]),
           mass_read_exactly(logits, want.log_sum_exp[i], ws.call.exact.rows(),
-                            ws.exact.exact.rows(), best, ws.logits.first(call.visible))};
+                            drawn_by_weight(ws.call.drawn), ws.exact.exact.rows(), best,
+                            ws.logits.first(call.visible))};
       counters_of(key.layer, key.head)[h].add(got.certificates[i], budget().asked(), with);
     }
   }
@@ -161,6 +162,7 @@ private:
     index_t predicted = 0;
     for (const row_t row : ws.call.exact.rows())
       predicted += !fixed.contains(row) && !call.hides(row) ? 1 : 0;
+    predicted += static_cast<index_t>(drawn_by_weight(ws.call.drawn).size());
     return predictable_rows(predicted, call.heads(), call.visible);
   }
 

@@ -9,13 +9,14 @@
 #include <limits>
 #include <span>
 
+#include "vattention/core/draw.hpp"
 #include "vattention/core/index_set.hpp"
 
 namespace vattn {
 
 /// Shares of one query head's softmax denominator, in [0, 1]; NaN where it is not finite.
 struct exact_mass {
-  /// On the rows that were read exactly: static and predicted ones.
+  /// On the rows that were read exactly, static and predicted ones, and on those drawn by predicted weight.
   double covered = 0.0;
   /// On the static rows and the heaviest others, as many as a perfect predictor may take.
   double attainable = 0.0;
@@ -27,6 +28,14 @@ struct comparison {
   exact_mass mass;
 };
 
+/// The rows of a draw by predicted weight: one whose probabilities differ. None of a uniform one.
+inline std::span<const row_t> drawn_by_weight(const sample& drawn) noexcept {
+  const std::span<const threshold_t> thresholds = drawn.thresholds();
+  const bool differ = std::any_of(thresholds.begin(), thresholds.end(),
+                                  [&](threshold_t t) { return t != thresholds.front(); });
+  return differ ? drawn.rows() : std::span<const row_t>();
+}
+
 /// Rows a head's perfect predictor may take: those predicted, shared by the `heads` they serve, but
 /// 1 % of the visible rows at least, so that a call without predictor is compared with something.
 inline index_t predictable_rows(index_t predicted, int heads, index_t visible) noexcept {
@@ -34,17 +43,20 @@ inline index_t predictable_rows(index_t predicted, int heads, index_t visible) n
 }
 
 /// Mass of the rows `read`, and of those `fixed` with the `best` heaviest others, given one query
-/// head's exact logits `[n]` and their log-sum-exp. `read` may hold what other heads of the group
+/// head's exact logits `[n]` and their log-sum-exp. `drawn` are rows that a sampler chose by predicted
+/// weight, for they are the predictor's choice as well. `read` may hold what other heads of the group
 /// asked for and then cover more than is attainable. `others` `[n]` is overwritten. O(n) time, no
 /// allocation.
 inline exact_mass mass_read_exactly(std::span<const float> logits, double log_sum_exp,
-                                    std::span<const row_t> read, std::span<const row_t> fixed,
-                                    index_t best, std::span<float> others) noexcept {
+                                    std::span<const row_t> read, std::span<const row_t> drawn,
+                                    std::span<const row_t> fixed, index_t best,
+                                    std::span<float> others) noexcept {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   if (!std::isfinite(log_sum_exp)) return {nan, nan};
   const auto mass = [&](float logit) { return std::exp(static_cast<double>(logit) - log_sum_exp); };
   exact_mass share;
   for (const row_t row : read) share.covered += mass(logits[row]);
+  for (const row_t row : drawn) share.covered += mass(logits[row]);
   const auto last = std::copy(logits.begin(), logits.end(), others.begin());
   for (const row_t row : fixed) {
     share.attainable += mass(logits[row]);

@@ -14,7 +14,7 @@ namespace vattn::budget {
 /// before anything is drawn, so there is one look with all of delta. Output: ||o|| is not known beforehand.
 /// A pilot estimates it, then at most three looks spend .8, .15 and .05 of delta, each with fresh random
 /// numbers and what was read before as exact; after that, or where more than 70 % of the rows would be
-/// drawn, everything is read. Two-sided.
+/// drawn, everything is read. Two-sided. A drawn row above its bound ends the call with `bound_violated`.
 ///
 /// It wants `base_sampling::bounded` and `dynamic_sampling::bounded` of the same quantity, and a code whose
 /// error is small: 8 bits, or 6. With 4 bits the bounds are so wide that most rows are read.
@@ -45,7 +45,10 @@ public:
   template <outlook Look>
   decision next(Look& look) const noexcept {
     bool all_met = true;
-    for (int h = 0; h < look.heads(); ++h) all_met = all_met && met(look.judged(h));
+    for (int h = 0; h < look.heads(); ++h) {
+      if (look.state(h).violations() > 0.0) return decision::stop;
+      all_met = all_met && met(look.judged(h));
+    }
     if (all_met) return decision::stop;
     if (look.look() >= last_look) return decision::read_all;
     const auto worth = static_cast<index_t>(0.7 * static_cast<double>(look.population()));

@@ -63,6 +63,7 @@ inline judgement bound_denominator_strictly(const partial_view& state, double lo
 inline double output_radius(const partial_view& state, double norm, double log_term) noexcept {
   const double variance =
       state.spread(2) + 2.0 * norm * state.spread(1) + norm * norm * state.spread(0);
+  if (state.largest_term() == 0.0) return 0.0;  // nothing was left to chance
   const double largest = state.largest_term() * std::max(1.0, norm / state.reference_norm());
   return bernstein_radius(variance, largest, log_term);
 }
