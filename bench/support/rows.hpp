@@ -75,8 +75,7 @@ deviation deviation_of(const Output& output, double log_sum_exp,
                        const vattn::exact_attention& exact, int lane = 0) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const double o = vattn::relative_error(output, exact.output.row(lane));
-  const double d =
-      std::fabs(std::expm1(log_sum_exp - exact.log_sum_exp[static_cast<std::size_t>(lane)]));
+  const double d = std::fabs(std::expm1(log_sum_exp - exact.log_sum_exp[lane]));
   return {std::isnan(o) ? infinity : o, std::isnan(d) ? infinity : d};
 }
 
