@@ -40,9 +40,7 @@ public:
   decision next(Look& look) const noexcept {
     return grow_once(look, [&](int h) {
       const double largest = asked_ * look.state(h).denominator() / z_;
-      return least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
-        return look.variance(h, contribution::denominator, size, correction_) <= largest * largest;
-      });
+      return size_for_error(look, h, contribution::denominator, largest, correction_);
     });
   }
 

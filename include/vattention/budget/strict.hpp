@@ -88,10 +88,7 @@ private:
     if (!std::isfinite(state.max_logit())) return 0.0;
     const double reach = asked_ - rounding_room;
     if constexpr (What == quantity::denominator) return 0.9999 * reach * state.floor();
-    double square = 0.0;
-    for (index_t j = 0; j < state.value_dim(); ++j)
-      square += state.numerator()[j] * state.numerator()[j];
-    return 0.97 * reach / (1.0 + reach) * std::sqrt(square) / (1.0 + reach);
+    return 0.97 * reach / (1.0 + reach) * numerator_norm(state) / (1.0 + reach);
   }
 
   double asked_, delta_;

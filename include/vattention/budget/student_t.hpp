@@ -30,9 +30,7 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
   judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
-    judgement judged = bound_denominator(state, quantile(state.uncertain()));
-    if (judged.bound != bound_kind::none) judged.bound = bound_kind::student_t;
-    return judged;
+    return bound_denominator(state, quantile(state.uncertain()), bound_kind::student_t);
   }
 
   template <outlook Look>
@@ -40,9 +38,7 @@ public:
     return grow_once(look, [&](int h) {
       const double largest =
           asked_ * look.state(h).denominator() / quantile(static_cast<double>(look.drawn(h)));
-      return least_size(look.drawn(h) - 1, look.population(), [&](index_t size) {
-        return look.variance(h, contribution::denominator, size, correction_) <= largest * largest;
-      });
+      return size_for_error(look, h, contribution::denominator, largest, correction_);
     });
   }
 

@@ -31,8 +31,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vattention/attention/partial.hpp"
-#include "vattention/core/outlook.hpp"
+#include "vattention/certify/numerator.hpp"
 
 namespace vattn {
 
@@ -86,10 +85,7 @@ inline double largest_output_norm(const partial_view& state, double norm,
 inline judgement bound_output_strictly(const partial_view& state, double log_term) noexcept {
   judgement judged;
   judged.enough = true;
-  double square = 0.0;
-  for (index_t j = 0; j < state.value_dim(); ++j)
-    square += state.numerator()[j] * state.numerator()[j];
-  const double norm = std::sqrt(square) / state.denominator();
+  const double norm = numerator_norm(state) / state.denominator();
   const double b = largest_output_norm(state, norm, log_term);
   const double err =
       std::isfinite(b) ? output_radius(state, b, log_term) / state.denominator() : norm;

@@ -56,7 +56,8 @@ public:
     state.reference_norm() = kept(h).reference;
     state.violations() = static_cast<double>(count_violations(h, unit));
     VATTN_ASSERT(state.violations() == 0.0);
-    if constexpr (What == quantity::output) kept(h).next_reference = output_norm(state);
+    if constexpr (What == quantity::output)
+      kept(h).next_reference = numerator_norm(state) / state.denominator();
     count_shares(h);
   }
 
@@ -189,13 +190,6 @@ private:
       count += wrong ? 1 : 0;
     }
     return count;
-  }
-
-  static double output_norm(const partial_view& state) noexcept {
-    double square = 0.0;
-    for (index_t j = 0; j < state.value_dim(); ++j)
-      square += state.numerator()[j] * state.numerator()[j];
-    return std::sqrt(square) / state.denominator();
   }
 
   const Drawing& d_;

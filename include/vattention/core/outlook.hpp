@@ -71,6 +71,16 @@ index_t least_size(index_t low, index_t high, Holds holds) noexcept {
   return high;
 }
 
+/// Rows at which the standard error of a sum is at most `largest`; no fewer than a head has, and all of the
+/// residual if no fewer will do.
+template <outlook Look>
+index_t size_for_error(Look& look, int head, contribution what, double largest,
+                       correction finite) noexcept {
+  return least_size(look.drawn(head) - 1, look.population(), [&](index_t size) {
+    return look.variance(head, what, size, finite) <= largest * largest;
+  });
+}
+
 /// For budgets that draw once after the base sample: every head gets `wanted(head)` rows, and never
 /// fewer than it has; at any later look the sample is the last one.
 template <outlook Look, class Wanted>

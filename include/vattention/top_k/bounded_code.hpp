@@ -23,11 +23,8 @@ public:
     std::vector<float> value(static_cast<std::size_t>(kv.value_dim()));
     std::vector<std::uint16_t> norms = norms_;
     for (index_t row = had; row < kv.rows(); ++row) {
-      kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
-                        value.data());
-      double square = 0.0;
-      for (const float x : value) square += static_cast<double>(x) * static_cast<double>(x);
-      const auto norm = static_cast<float>(std::sqrt(square) * (1.0 + 0x1p-20));
+      const double length = std::sqrt(value_square(kv, row, value));
+      const auto norm = static_cast<float>(length * (1.0 + 0x1p-20));
       norms.push_back(std::isnan(norm) ? coded_key::infinite : kernels::f16_up(norm));
     }
     codes_.append(kv);

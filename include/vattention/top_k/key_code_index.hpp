@@ -114,8 +114,6 @@ public:
     kernels::active().scale_sums(unused, errors_.data() + first, count, 0, 1, 1.0F, 0.0F, out);
     for (index_t i = 0; i < count; ++i) out[i] *= out[i];
   }
-  /// Bytes that an error norm takes.
-  index_t error_bytes() const noexcept { return coarse() ? 1 : 2; }
 
 private:
   /// 1- and 2-bit codes keep their error norm in a byte.

@@ -12,6 +12,16 @@
 
 namespace vattn::top_k {
 
+/// ||v||^2 of a row; `scratch` has d_v elements.
+template <cache_view View>
+double value_square(const View& kv, index_t row, std::vector<float>& scratch) noexcept {
+  kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
+                    scratch.data());
+  double square = 0.0;
+  for (const float x : scratch) square += static_cast<double>(x) * static_cast<double>(x);
+  return square;
+}
+
 /// Rows whose value is more than 8 times as long as the root mean square of the rows before it (of 32 at
 /// least). A small weight times a huge value can make the output, and a sample that lacks the row shows
 /// nothing of it: such rows are read exactly. Captured heads have none. Depends on the order of the rows
@@ -25,10 +35,7 @@ public:
     std::vector<row_t> found = listed_;
     double sum = sum_;
     for (index_t row = rows_; row < kv.rows(); ++row) {
-      kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
-                        value.data());
-      double square = 0.0;
-      for (const float x : value) square += static_cast<double>(x) * static_cast<double>(x);
+      const double square = value_square(kv, row, value);
       const bool is_long = row >= 32 && square * static_cast<double>(row) > 64.0 * sum;
       if (is_long) found.push_back(static_cast<row_t>(row));
       if (std::isfinite(square) && !is_long) sum += square;
