@@ -14,6 +14,7 @@
 #include "vattention/budget/joint.hpp"
 #include "vattention/budget/output.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
+#include "vattention/presets.hpp"
 #include "vattention/static_indices/sink_window.hpp"
 #include "vattention/testing/coverage.hpp"
 #include "vattention/testing/reference.hpp"
@@ -558,17 +559,64 @@ TEST_CASE("the certificate counts rows, bytes and looks", "[functor]") {
   }
 }
 
-TEST_CASE("a cap shows in the status, with the bound that was reached", "[functor]") {
+TEST_CASE("a limit shows in the status, with the bound that was reached", "[functor]") {
   const synthetic_head head = make_head(head_kind::flat, 6000, 64, 64, 1, 2);
   const auto functor = composed(top_k::key_code(4, fraction(0.02)),
-                                budget::output(epsilon{0.02}, delta{0.1}, rows(500)));
+                                budget::output(epsilon{0.02}, delta{0.1}, at_most(rows(800))));
   const certificate c = call(functor, head.group(), head.view()).certificates[0];
   CHECK(c.status == status::capped);
-  CHECK(c.rows_sampled == 500);
+  CHECK(c.rows_exact + c.rows_sampled <= 800);
+  CHECK(c.rows_exact + c.rows_sampled > 720);
   CHECK(c.epsilon > 0.02);
   CHECK(c.epsilon < 0.5);
   CHECK(c.bound == bound_kind::rank_quantile);
   CHECK_FALSE(c.holds());
+}
+
+TEST_CASE("a certificate says what its error is measured in", "[functor]") {
+  const synthetic_head head = make_head(head_kind::mixed, 6000, 64, 32, 2, 2);
+  const double rms = std::sqrt(head.values.cast<double>().squaredNorm() / 6000.0);
+  const auto said = [&](auto target, index_t rows) {
+    const auto functor = presets::standard(target, delta{0.1});
+    const kv_view kv = head.view().shard(0, rows);
+    return call(functor, head.group(), kv).certificates[1];
+  };
+  const certificate of_values = said(epsilon_of_values{0.05}, 6000);
+  CHECK(of_values.scale == error_scale::values);
+  CHECK(of_values.unit == Approx(rms).epsilon(1e-5));
+  CHECK(of_values.epsilon_asked == 0.05);
+  CHECK(of_values.epsilon <= 0.05);
+  CHECK(of_values.status == status::met);
+  const certificate absolute = said(absolute_error{0.05 * rms}, 6000);
+  CHECK(absolute.scale == error_scale::absolute);
+  CHECK(absolute.unit == 1.0);
+  CHECK(absolute.epsilon == Approx(rms * of_values.epsilon).epsilon(1e-5));
+  const certificate relative = said(epsilon{0.05}, 6000);
+  CHECK(relative.scale == error_scale::output);
+  CHECK(std::isnan(relative.unit));
+  const certificate whole = said(epsilon_of_values{0.05}, 300);
+  CHECK(whole.status == status::exact);
+  CHECK(whole.scale == error_scale::values);
+  CHECK(whole.unit > 0.0);
+}
+
+TEST_CASE("shards of an error measured in values merge to the unit of the whole", "[functor]") {
+  synthetic_head head = make_head(head_kind::mixed, 8000, 64, 32, 1, 2);
+  head.values.topRows(4000) *= 2.0F;
+  const double rms = std::sqrt(head.values.cast<double>().squaredNorm() / 8000.0);
+  const auto functor = presets::standard(epsilon_of_values{0.1}, delta{0.1});
+  std::vector<partial> merged;
+  workspace ws;
+  for (const index_t first : {0, 4000}) {
+    const kv_view kv = head.view().shard(first, 4000);
+    functor(head.group(), kv, functor.make_index(kv), {}, ws);
+    partial part = take_partial(ws, 0, 32);
+    if (merged.empty())
+      merged.push_back(part);
+    else
+      merged[0].view().merge(part.view());
+  }
+  CHECK(functor.finish(merged, ws).certificates[0].unit == Approx(rms).epsilon(1e-5));
 }
 
 TEST_CASE("a sample too small to judge by is never called met", "[functor]") {

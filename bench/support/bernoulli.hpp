@@ -126,6 +126,12 @@ public:
     const double missing = finite == vattn::correction::none ? 1.0 : std::max(0.0, 1.0 - then);
     return y.total / p * missing / then;
   }
+
+  /// As of the uniform sampler.
+  template <class Drawing>
+  double resolution(const Drawing& d, int head) const noexcept {
+    return 6.0 / static_cast<double>(size(d, head));
+  }
 };
 static_assert(vattn::dynamic_sampling_policy<bernoulli_growth>);
 

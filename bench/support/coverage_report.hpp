@@ -20,7 +20,7 @@ inline int beyond(const tally& t, vattn::quantity what) {
 
 inline void write_header(std::ostream& csv) {
   csv << "composition,head,epsilon,delta,trials,density,output_violation,denominator_violation,"
-         "mean_output_error,bytes_fraction\n";
+         "mean_output_error,bytes_fraction,beyond_stated_bound\n";
 }
 
 inline void write_lines(std::ostream& csv, const composition& what, const bench_row& row,
@@ -30,7 +30,8 @@ inline void write_lines(std::ostream& csv, const composition& what, const bench_
     csv << what.name() << ',' << row.name() << ',' << what.cells()[c].epsilon << ','
         << what.cells()[c].delta << ',' << t.trials << ',' << t.mean(t.density) << ','
         << t.mean(t.output_beyond) << ',' << t.mean(t.denominator_beyond) << ','
-        << t.mean(t.output_error) << ',' << t.mean(t.bytes) << '\n';
+        << t.mean(t.output_error) << ',' << t.mean(t.bytes) << ',' << t.mean(t.bound_beyond)
+        << '\n';
   }
 }
 
@@ -39,6 +40,7 @@ struct summary {
   int rows = 0, trials = 0;
   double density = 0.0, error = 0.0, denominator_error = 0.0, bytes = 0.0;
   int output_beyond = 0, denominator_beyond = 0;
+  int bound_beyond = 0, worst_bound = 0, failing_bound = 0;
   int worst_output = 0, worst_denominator = 0;
   int failing_output = 0, failing_denominator = 0;
   std::size_t worst_row = 0;
@@ -60,6 +62,9 @@ struct summary {
     worst_denominator = std::max(worst_denominator, t.denominator_beyond);
     failing_output += t.output_beyond > most ? 1 : 0;
     failing_denominator += t.denominator_beyond > most ? 1 : 0;
+    bound_beyond += t.bound_beyond;
+    worst_bound = std::max(worst_bound, t.bound_beyond);
+    failing_bound += t.bound_beyond > most ? 1 : 0;
     densities.push_back(t.mean(t.density));
     for (std::size_t s = 0; s < statuses.size(); ++s) statuses[s] += t.statuses[s];
   }
@@ -85,7 +90,8 @@ inline void print_summary(const composition& what, const table& all,
   std::printf(
       "\n%s: %zu rows x %d trials, all in %%\n"
       " epsilon delta | density: mean median  bytes | output beyond: all  worst row  rows failing |"
-      " denominator: all  worst  failing | mean error | exact    met  other | worst row\n",
+      " denominator: all  worst  failing | its own bound: all  worst  failing | mean error | exact   "
+      " met  other | worst row\n",
       what.name().c_str(), rows.size(), all[0][0].trials);
   for (std::size_t c = 0; c < what.cells().size(); ++c) {
     const asked& a = what.cells()[c];
@@ -96,12 +102,14 @@ inline void print_summary(const composition& what, const table& all,
     const bool certified =
         std::any_of(s.statuses.begin(), s.statuses.end(), [](int n) { return n; });
     std::printf(
-        "%8g %5g | %13.2f %6.2f %6.2f | %18.2f %10.1f %13d | %16.2f %6.1f %8d | %10.2f | %5.1f %6.1f "
+        "%8g %5g | %13.2f %6.2f %6.2f | %18.2f %10.1f %13d | %16.2f %6.1f %8d | %18.2f %6.1f %8d | %10.2f | %5.1f "
+        "%6.1f "
         "%6.1f | %s\n",
         a.epsilon, a.delta, 100 * s.mean(s.density), 100 * s.median_density(),
         100 * s.mean(s.bytes), 100 * s.mean(s.output_beyond), 100.0 * s.worst_output / each,
         s.failing_output, 100 * s.mean(s.denominator_beyond), 100.0 * s.worst_denominator / each,
-        s.failing_denominator, 100 * s.mean(s.error), 100 * exact, 100 * met,
+        s.failing_denominator, 100 * s.mean(s.bound_beyond), 100.0 * s.worst_bound / each,
+        s.failing_bound, 100 * s.mean(s.error), 100 * exact, 100 * met,
         certified ? 100 * (1 - exact - met) : 0.0, rows[s.worst_row].name().c_str());
   }
 }

@@ -10,6 +10,7 @@
 #include "vattention/attention/weighted.hpp"
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
+#include "vattention/core/explanation.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/top_k/none.hpp"
 
@@ -21,8 +22,9 @@ namespace detail {
 template <class Drawing, class Sampler>
 class pipeline_outlook {
 public:
-  pipeline_outlook(const Drawing& d, const Sampler& sampler, std::span<judgement> judged) noexcept
-      : d_(d), sampler_(sampler), ws_(d.ws), judged_(judged) {}
+  pipeline_outlook(const Drawing& d, const Sampler& sampler, std::span<judgement> judged,
+                   double fixed_bytes) noexcept
+      : d_(d), sampler_(sampler), ws_(d.ws), judged_(judged), fixed_bytes_(fixed_bytes) {}
 
   int heads() const noexcept { return d_.call.heads(); }
   int look() const noexcept { return look_; }
@@ -32,6 +34,10 @@ public:
   partial_view state(int head) const noexcept { return ws_.head(head); }
   judgement& judged(int head) noexcept { return judged_[static_cast<std::size_t>(head)]; }
   std::span<index_t> sizes() noexcept { return ws_.sizes.first(heads()); }
+  double row_bytes() const noexcept {
+    return static_cast<double>(key_bytes(d_.call.kv) + value_bytes(d_.call.kv));
+  }
+  double fixed_bytes() const noexcept { return fixed_bytes_; }
 
   double variance(int head, contribution what, index_t size, correction finite) noexcept {
     if (formed_ != key(head, what)) {
@@ -67,6 +73,7 @@ private:
   const Sampler& sampler_;
   workspace& ws_;
   std::span<judgement> judged_;
+  double fixed_bytes_;
   contributions y_;
   int look_ = 1;
   int formed_ = -1;
@@ -119,49 +126,23 @@ public:
   template <cache_view View>
   result operator()(const query_group& queries, const View& kv, const index_type& index,
                     draw_key key, workspace& ws) const {
-    require_call(queries, kv, index);
-    ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
-    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
+    return attend(queries, kv, index, key, ws, [](const auto& /*look*/) {});
+  }
+
+  /// Replays the call of these arguments: which rows it read, with which probabilities, and what each look
+  /// judged. Allocates what it returns.
+  /// @throws std::invalid_argument as the call.
+  template <cache_view View>
+  explanation explain(const query_group& queries, const View& kv, const index_type& index,
+                      draw_key key, workspace& ws) const {
+    explanation all;
+    attend(queries, kv, index, key, ws, [&](auto& look) { all.add_look(look, ws.drawn.size()); });
     const decode<View> call(queries, kv, key);
-
-    // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
-    const index_t hidden = hide(call, ws.exact);
-    static_indices_.select(call.visible, ws.exact);
-    ws.exact.list();
-    top_k_.predict(call, index, ws.seen, ws);
-    top_k_.select(call, ws.seen, ws);
-    ws.exact.list();
-    const population rest(call.visible, ws.exact);
-    if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
-    if constexpr (needs_ceiling<budget_type>)
-      bound_residual(top_k_, call, index, detail::takes_bounds<base_sampling_type>, ws);
-    weighted_attention<View> pass(call, ws);
-
-    // 3 base sample of the rest: rows with their inclusion probabilities
-    const drawing d{call, rest, top_k_, index, ws};
-    base_sampling_.draw(d);
-
-    // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
-    judgement judged[max_heads];
-    detail::pipeline_outlook look(d, dynamic_sampling_, judged);
-    for (;; look.next_look()) {
-      pass.read_fresh();
-      pass.estimate(dynamic_sampling_type::scheme, rest.size());
-      look.forget();
-      for (int h = 0; h < call.heads(); ++h) {
-        complete(call, h, hidden, look.look(), ws);
-        if constexpr (detail::takes_bounds<dynamic_sampling_type>) dynamic_sampling_.describe(d, h);
-        judged[h] = budget_.judge(ws.head(h), ws);
-      }
-      const decision next = next_step(look, ws);
-      if (next == decision::stop) break;
-      if (next == decision::read_all) return read_all(call, ws, look.look());
-      dynamic_sampling_.grow(d, look.sizes());
-    }
-
-    // 7 output, and 8 the certificate of the sample that formed it
-    for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
-    return {ws, call.heads(), kv.value_dim()};
+    all.add_rows(ws.exact, [&](row_t row) { return call.hides(row); });
+    all.add_draw(ws.drawn);
+    const std::span<const certificate> said = ws.certificates.first(call.heads());
+    all.certificates.assign(said.begin(), said.end());
+    return all;
   }
 
   /// Output and certificate of the whole from merged partial results, one a query head (see
@@ -191,6 +172,62 @@ public:
   const static_indices_type& static_indices() const noexcept { return static_indices_; }
 
 private:
+  static constexpr error_scale scale = detail::scale_of<budget_type>;
+
+  /// The pipeline; `watch` sees every look once it is judged.
+  template <cache_view View, class Watch>
+  result attend(const query_group& queries, const View& kv, const index_type& index, draw_key key,
+                workspace& ws, Watch watch) const {
+    require_call(queries, kv, index);
+    ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
+    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
+    if constexpr (knows_values<top_k_type>) ws.value_square = index.mean_value_square();
+    const decode<View> call(queries, kv, key);
+
+    // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
+    const index_t hidden = hide(call, ws.exact);
+    static_indices_.select(call.visible, ws.exact);
+    ws.exact.list();
+    top_k_.predict(call, index, ws.seen, ws);
+    top_k_.select(call, ws.seen, ws);
+    ws.exact.list();
+    const population rest(call.visible, ws.exact);
+    if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
+    if constexpr (needs_ceiling<budget_type>)
+      bound_residual(top_k_, call, index, detail::takes_bounds<base_sampling_type>, ws);
+    weighted_attention<View> pass(call, ws);
+
+    // 3 base sample of the rest: rows with their inclusion probabilities
+    const drawing d{call, rest, top_k_, index, ws};
+    base_sampling_.draw(d);
+
+    // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
+    judgement judged[max_heads];
+    const auto unsampled = static_cast<double>(bytes_touched(call, hidden, 0, 0, ws));
+    detail::pipeline_outlook look(d, dynamic_sampling_, judged, unsampled);
+    for (;; look.next_look()) {
+      pass.read_fresh();
+      pass.estimate(dynamic_sampling_type::scheme, rest.size());
+      look.forget();
+      for (int h = 0; h < call.heads(); ++h) {
+        complete(call, h, hidden, look.look(), ws);
+        ws.head(h).resolution() = dynamic_sampling_.resolution(d, h);
+        if constexpr (detail::takes_bounds<dynamic_sampling_type>)
+          dynamic_sampling_.describe(d, h, budget_.aim(ws.head(h)));
+        judged[h] = budget_.judge(ws.head(h), ws);
+      }
+      watch(look);
+      const decision next = next_step(look, ws);
+      if (next == decision::stop) break;
+      if (next == decision::read_all) return read_all(call, ws, look.look());
+      dynamic_sampling_.grow(d, look.sizes());
+    }
+
+    // 7 output, and 8 the certificate of the sample that formed it
+    for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
+    return {ws, call.heads(), kv.value_dim()};
+  }
+
   template <cache_view View>
   void require_call(const query_group& queries, const View& kv, const index_type& index) const {
     require_shapes("attend", queries, kv);
@@ -220,11 +257,14 @@ private:
   /// The dense kernel on everything visible; its result bit for bit.
   template <cache_view View>
   result read_all(const decode<View>& call, workspace& ws, int looks) const noexcept {
-    result all = detail::dense_checked(call, ws, index_bytes(call, looks > 0, ws), looks);
+    const index_t codes = index_bytes(call, looks > 0, ws.draws.refined.size());
+    result all = detail::dense_checked(call, ws, codes, looks);
     for (int h = 0; h < call.heads(); ++h) {
       ws.certificates[h].epsilon_asked = budget_.asked();
       ws.certificates[h].delta = budget_.delta();
       ws.certificates[h].quantity = budget_.guarantees();
+      ws.certificates[h].scale = scale;
+      ws.certificates[h].unit = unit_of<scale>(ws.value_square);
     }
     return all;
   }
@@ -250,16 +290,24 @@ private:
     state.rows_total() = static_cast<double>(call.visible - hidden);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
-    state.bytes_touched() = static_cast<double>(index_bytes(call, true, ws) +
-                                                (exact + ws.drawn.size()) *
-                                                    (key_bytes(call.kv) + value_bytes(call.kv)));
+    state.bytes_touched() = static_cast<double>(
+        bytes_touched(call, hidden, ws.draws.refined.size(), ws.drawn.size(), ws));
+    state.value_squares() = ws.value_square * state.rows_total();
+  }
+
+  /// Bytes of codes, keys and values of a call that refines and draws so many rows.
+  template <cache_view View>
+  index_t bytes_touched(const decode<View>& call, index_t hidden, index_t refined, index_t drawn,
+                        const workspace& ws) const noexcept {
+    const index_t rows = ws.exact.size() - hidden + drawn;
+    return index_bytes(call, true, refined) + rows * (key_bytes(call.kv) + value_bytes(call.kv));
   }
 
   /// Bytes of the predictor's index that were read.
   template <cache_view View>
-  index_t index_bytes(const decode<View>& call, bool sampled, const workspace& ws) const noexcept {
+  index_t index_bytes(const decode<View>& call, bool sampled, index_t refined) const noexcept {
     if constexpr (detail::takes_proposals<base_sampling_type>)
-      if (sampled) return top_k_.bytes_proposed(call, ws.draws.refined.size());
+      if (sampled) return top_k_.bytes_proposed(call, refined);
     return top_k_.bytes_scanned(call);
   }
 
@@ -275,10 +323,12 @@ private:
                   ? basis::proved
                   : std::max(budget_.coverage(), top_k_.coverage());
     c.quantity = budget_.guarantees();
+    c.scale = scale;
     c.epsilon_asked = budget_.asked();
     c.delta = budget_.delta();
     c.bounds_violated = static_cast<index_t>(state.violations());
     if (finite && c.bounds_violated > 0) c.status = status::bound_violated;
+    c.unit = unit_of<scale>(state);
     if (!finite || c.bounds_violated > 0) return;
     c.bound = whole ? bound_kind::exact : judged.bound;
     c.epsilon = whole ? 0.0 : judged.epsilon;

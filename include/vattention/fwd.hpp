@@ -27,18 +27,23 @@ class workspace;       // all scratch, one a thread (core/workspace.hpp)
 struct result;        // refers into the workspace (attention/result.hpp)
 struct owned_result;  // owns its memory, from the one-line `attend` (attend.hpp)
 struct certificate;   // core/certificate.hpp
+struct explanation;   // a replayed call: rows, probabilities, looks (core/explanation.hpp)
 enum class status : std::uint8_t;
 enum class basis : std::uint8_t;
 enum class quantity : std::uint8_t;
+enum class error_scale : std::uint8_t;
 enum class bound_kind : std::uint8_t;
 enum class joint_form : std::uint8_t;  // certify/joint.hpp
 class partial;                         // mergeable across shards (attention/partial.hpp)
 class partial_view;
 
 // What is asked (core/guarantee.hpp).
-class epsilon;
+class epsilon;            // relative to the output's norm
+class epsilon_of_values;  // relative to the values' root mean square norm
+class absolute_error;
 class delta;
-class extent;  // rows(128) or fraction(0.02)
+class extent;      // rows(128) or fraction(0.02)
+class read_limit;  // at_most(fraction(0.05)), at_most_bytes(n) (core/read_limit.hpp)
 
 // Policies, by role; core/concepts.hpp says what each role promises.
 namespace static_indices {
@@ -60,16 +65,19 @@ template <quantity What>
 class bounded;  // in proportion to sound upper bounds
 }  // namespace base_sampling
 namespace budget {
-class clt;         // denominator, the paper's default
-class numerator;   // the numerator, in the same way
-class joint;       // numerator and denominator, the paper's theorem 4.3, or tighter
-class output;      // the output itself, judged again and grown: the library's default
+class clt;        // denominator, the paper's default
+class numerator;  // the numerator, in the same way
+class joint;      // numerator and denominator, the paper's theorem 4.3, or tighter
+template <class Target>
+class output;  // the output itself, judged again and grown: the library's default
+template <error_scale Scale>
+class within;      // the error that a limit of rows or bytes allows
 class student_t;   // denominator, Student's quantile
 class chi_square;  // denominator, variance at its upper limit
 class hoeffding;   // denominator, proved, from the range of the weights (also Serfling's form)
 class empirical_bernstein;  // denominator, proved, from range and variance
 class fixed;                // a given number of rows
-template <quantity What>
+template <quantity What, class Target>
 class strict;  // denominator or output, proved, from sound bounds of every weight
 }  // namespace budget
 namespace dynamic_sampling {
@@ -79,8 +87,8 @@ template <quantity What>
 class bounded;  // draws anew in proportion to sound upper bounds
 }  // namespace dynamic_sampling
 
-// Named compositions are functions: presets::standard, proportional, fast, strict_denominator,
-// strict_output, uniform_output, paper (presets.hpp).
+// Named compositions: presets::standard, proportional, fast, within, strict_denominator, strict_output,
+// uniform_output, paper (presets.hpp).
 
 // Wrappers around a functor, in any nesting: audited<Functor>, ledgered<Functor>.
 struct audit_plan;       // which calls, how many heads (audit/audited.hpp)

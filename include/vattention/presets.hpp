@@ -12,6 +12,7 @@
 #include "vattention/budget/clt.hpp"
 #include "vattention/budget/output.hpp"
 #include "vattention/budget/strict.hpp"
+#include "vattention/budget/within.hpp"
 #include "vattention/dynamic_sampling/bounded.hpp"
 #include "vattention/dynamic_sampling/proportional.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
@@ -42,29 +43,45 @@ inline auto uniform_output(epsilon asked, delta miss) {
                     dynamic_sampling::uniform());
 }
 
-/// A sample in proportion to weights predicted by a 4-bit code of every key: 32 sinks, 64 window rows, no
-/// separate top-k, and growth until the output's certificate holds.
-inline auto proportional(epsilon asked, delta miss) {
-  return vattention(static_indices::sink_window(32, 64), top_k::key_code(4, rows(0)),
-                    base_sampling::proportional(), budget::output(asked, miss),
+namespace detail {
+
+/// Sampling in proportion to the weights that a predictor proposes, beside 32 sinks and 64 window rows.
+template <proposes_weights Predictor, class Budget>
+auto sampled_by_weight(Predictor predictor, Budget budget) {
+  return vattention(static_indices::sink_window(32, 64), std::move(predictor),
+                    base_sampling::proportional(), std::move(budget),
                     dynamic_sampling::proportional());
 }
+
+}  // namespace detail
+
+// Function objects, so that one can be passed on whatever the error is measured in: `standard(epsilon{0.1},
+// delta{0.1})`, `standard(absolute_error{0.5}, delta{0.1}, at_most(fraction(0.2)))`.
+
+/// A sample in proportion to weights predicted by a 4-bit code of every key: no separate top-k, and growth
+/// until the output's certificate holds.
+inline constexpr auto proportional = [](output_target auto asked, delta miss,
+                                        read_limit limit = {}) {
+  return detail::sampled_by_weight(top_k::key_code(4, rows(0)), budget::output(asked, miss, limit));
+};
 
 /// The default: as `proportional`, with weights predicted by a 2-bit code of every key and refined by a
 /// 4-bit code of the few that matter: half the bytes, the same validity.
-inline auto standard(epsilon asked, delta miss) {
-  return vattention(static_indices::sink_window(32, 64), top_k::cascade(2, 4),
-                    base_sampling::proportional(), budget::output(asked, miss),
-                    dynamic_sampling::proportional());
-}
+inline constexpr auto standard = [](output_target auto asked, delta miss, read_limit limit = {}) {
+  return detail::sampled_by_weight(top_k::cascade(2, 4), budget::output(asked, miss, limit));
+};
 
 /// As `standard`, with a 1-bit code first: fewer bytes still, but certificates hold on average only; about
 /// one (head, query) pair in two hundred misses epsilon more often than delta.
-inline auto fast(epsilon asked, delta miss) {
-  return vattention(static_indices::sink_window(32, 64), top_k::cascade(1, 2),
-                    base_sampling::proportional(), budget::output(asked, miss),
-                    dynamic_sampling::proportional());
-}
+inline constexpr auto fast = [](output_target auto asked, delta miss, read_limit limit = {}) {
+  return detail::sampled_by_weight(top_k::cascade(1, 2), budget::output(asked, miss, limit));
+};
+
+/// As `standard`, for what may be read instead of what may be missed: the certificate says which error that
+/// allows.
+inline constexpr auto within = [](read_limit limit, delta miss) {
+  return detail::sampled_by_weight(top_k::cascade(2, 4), budget::within<>(limit, miss));
+};
 
 /// Proved: the softmax denominator by Bernstein's inequality from 8-bit bounds, rows known before a key is
 /// read. Says nothing of the output.
@@ -76,10 +93,11 @@ inline auto strict_denominator(epsilon asked, delta miss, int bits = 8) {
 }
 
 /// Proved, for the output: a pilot and up to three looks.
-inline auto strict_output(epsilon asked, delta miss, int bits = 8) {
+inline constexpr auto strict_output = [](output_target auto asked, delta miss, int bits = 8) {
   return vattention(static_indices::sink_window(32, 64), top_k::bounded_code(bits),
-                    base_sampling::bounded<quantity::output>(), budget::strict_output(asked, miss),
+                    base_sampling::bounded<quantity::output>(),
+                    budget::strict<quantity::output, decltype(asked)>(asked, miss),
                     dynamic_sampling::bounded<quantity::output>());
-}
+};
 
 }  // namespace vattn::presets

@@ -75,6 +75,11 @@ TEST_CASE("relative distance of vectors", "[comparison]") {
   CHECK(relative_distance(want, zero, 2) == infinity);
   CHECK(std::isnan(relative_distance(broken, want, 2)));
   CHECK(std::isnan(relative_distance(want, broken, 2)));
+  CHECK(output_error(got, want, 2, std::nan("")) == relative_distance(got, want, 2));
+  CHECK(output_error(got, want, 2, 1.0) ==
+        Approx(0.1 * std::hypot(static_cast<double>(want[0]), static_cast<double>(want[1]))));
+  CHECK(output_error(got, want, 2, 0.5) == Approx(2.0 * output_error(got, want, 2, 1.0)));
+  CHECK(output_error(want, want, 2, 0.0) == 0.0);
 }
 
 TEST_CASE("the denominator's error comes from logarithms", "[comparison]") {

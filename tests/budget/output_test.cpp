@@ -25,6 +25,8 @@ fake_outlook one_head(index_t drawn, int look, double wanted, double factor = 2.
   o.look_ = look;
   o.state(0).numerator()[0] = 3.0;
   o.state(0).numerator()[1] = 4.0;
+  o.state(0).rows_total() = static_cast<double>(n);
+  o.state(0).rows_sampled() = static_cast<double>(drawn);
   const double e = asked / (1.0 + asked);
   // factor n^2 (1/wanted - 1/n) S = e^2 ||N||^2
   o.squares(0, contribution::output) =
@@ -36,7 +38,7 @@ fake_outlook one_head(index_t drawn, int look, double wanted, double factor = 2.
 /// What is taken where so much is solved for: 5 % more.
 constexpr index_t with_room(index_t size) { return size + size / 20; }
 
-index_t next_size(const budget::output& policy, fake_outlook o) {
+index_t next_size(const budget::output<>& policy, fake_outlook o) {
   REQUIRE(policy.next(o) == decision::grow);
   return o.sizes()[0];
 }
@@ -45,7 +47,7 @@ index_t next_size(const budget::output& policy, fake_outlook o) {
 
 TEST_CASE("the output budget keeps the contract of budgets", "[budget]") {
   check_budget_contract(budget::output(epsilon{0.1}, delta{0.05}), 0.1, 0.05, quantity::output);
-  check_budget_contract(budget::output(epsilon{0.3}, delta{0.2}, rows(500)), 0.3, 0.2,
+  check_budget_contract(budget::output(epsilon{0.3}, delta{0.2}, at_most(rows(500))), 0.3, 0.2,
                         quantity::output);
 }
 
@@ -102,9 +104,12 @@ TEST_CASE("what 70 % would not do even without inflation is read at once", "[bud
       CHECK(policy.next(look) == decision::grow);
     }
   }
-  fake_outlook capped = one_head(500, 1, 80000.0);
-  CHECK(budget::output(epsilon{0.1}, delta{0.1}, rows(900)).next(capped) == decision::grow);
-  CHECK(capped.sizes()[0] == 900);
+  // Under a limit there is no reading of everything: what the limit allows is drawn.
+  fake_outlook limited = one_head(500, 1, 80000.0);
+  CHECK(budget::output(epsilon{0.1}, delta{0.1}, at_most(rows(900))).next(limited) ==
+        decision::grow);
+  CHECK(limited.sizes()[0] > 700);
+  CHECK(limited.sizes()[0] < 900);
 }
 
 TEST_CASE("with fewer than 16 uncertain rows the output budget doubles", "[budget]") {
@@ -153,23 +158,58 @@ TEST_CASE("without a bound the output budget grows by 4", "[budget]") {
   CHECK(policy.next(zero) == decision::read_all);  // nothing is small relative to 0
 }
 
-TEST_CASE("a cap stops growth and shows in the status", "[budget]") {
-  const budget::output policy(epsilon{0.1}, delta{0.1}, rows(3000));
+TEST_CASE("a limit stops growth and shows in the status", "[budget]") {
+  const budget::output policy(epsilon{0.1}, delta{0.1}, at_most(rows(3000)));
   fake_outlook look = one_head(1000, 1, 30000.0);
+  const auto allowed = [&] {
+    return static_cast<index_t>(at_most(rows(3000)).growth(look) *
+                                static_cast<double>(look.drawn(0)));
+  };
   CHECK(policy.next(look) == decision::grow);
-  CHECK(look.sizes()[0] == 3000);
-  look = one_head(3000, 2, 30000.0);
+  CHECK(look.sizes()[0] == allowed());
+  CHECK(look.sizes()[0] > 2500);
+  look = one_head(1000, 1, 1600.0);  // less is wanted than is allowed
+  CHECK(policy.next(look) == decision::grow);
+  CHECK(std::abs(look.sizes()[0] - with_room(1600)) <= 2);
+  look = one_head(2900, 2, 30000.0);
   CHECK(policy.next(look) == decision::stop);
-  look = one_head(2000, 6, 30000.0);  // under a cap there is no reading of everything
+  look = one_head(2000, 6, 30000.0);
   CHECK(policy.next(look) == decision::grow);
-  CHECK(look.sizes()[0] == 3000);
-  look = one_head(5000, 1, 30000.0);  // the base sample may exceed the cap
+  CHECK(look.sizes()[0] == allowed());
+  look = one_head(5000, 1, 30000.0);  // the base sample may exceed the limit
   CHECK(policy.next(look) == decision::stop);
 
-  const budget::output share(epsilon{0.1}, delta{0.1}, fraction(0.9));
+  const budget::output unbound(epsilon{0.1}, delta{0.1}, at_most(fraction(1.0)));
   look = one_head(60000, 2, 99000.0);
-  CHECK(share.next(look) == decision::grow);
-  CHECK(look.sizes()[0] == 90000);
+  CHECK(unbound.next(look) == decision::read_all);
+}
+
+TEST_CASE("a size grows until it can speak of the error asked for", "[budget]") {
+  const budget::output policy(epsilon{0.1}, delta{0.1});
+  fake_outlook look = one_head(1000, 1, 500.0);
+  look.judged(0).least = 1.5 * 0.1 / 1.1 * 5.0;  // of ||o^|| = 5
+  CHECK(policy.next(look) == decision::grow);
+  CHECK(std::abs(look.sizes()[0] - 2251) <= 1);  // 1.5^2
+  look.judged(0).least *= 10.0;
+  CHECK(policy.next(look) == decision::grow);
+  CHECK(look.sizes()[0] == 4000);
+}
+
+TEST_CASE("the error asked for may be measured in values, or absolutely", "[budget]") {
+  check_budget_contract(budget::output(epsilon_of_values{0.2}, delta{0.1}), 0.2, 0.1,
+                        quantity::output);
+  check_budget_contract(budget::output(absolute_error{7.0}, delta{0.1}), 7.0, 0.1,
+                        quantity::output);
+  // ||o^|| = 5: an absolute error of 5 x .1 / 1.1 is a relative one of .1.
+  const double same = 5.0 * 0.1 / 1.1;
+  fake_outlook look = one_head(1000, 1, 2000.0);
+  look.judged(0).epsilon = 10.0;
+  CHECK(budget::output(absolute_error{same}, delta{0.1}).next(look) == decision::grow);
+  CHECK(std::abs(look.sizes()[0] - with_room(2000)) <= 2);
+  look.state(0).rows_total() = 100.0;
+  look.state(0).value_squares() = 100.0 * 64.0;
+  CHECK(budget::output(epsilon_of_values{same / 8.0}, delta{0.1}).next(look) == decision::grow);
+  CHECK(std::abs(look.sizes()[0] - with_room(2000)) <= 2);
 }
 
 TEST_CASE("the output budget's status", "[budget]") {

@@ -202,3 +202,21 @@ TEST_CASE("zero spread of few rows is no evidence for the output", "[certify]") 
     CHECK(j.enough == (rows >= 16.0));
   }
 }
+
+TEST_CASE("no output bound is below the resolution of its sample", "[certify]") {
+  workspace ws = prepared_workspace(4);
+  partial p(4);
+  p.view().denominator() = 2.0;
+  p.view().numerator()[1] = 6.0;
+  p.view().uncertain() = 100.0;
+  for (const double least : {0.02, 0.004}) {
+    p.view().resolution() = least;
+    CHECK(bound_output(p.view(), 0.1, ws).epsilon == Approx(least / (1.0 - least)));
+    CHECK(bound_output(p.view(), 0.1, ws).least == Approx(3.0 * least));
+    CHECK(bound_output<error_scale::absolute>(p.view(), 0.1, ws).epsilon == Approx(3.0 * least));
+  }
+  partial other(4);
+  other.view().resolution() = 0.01;
+  p.view().merge(other.view());
+  CHECK(p.view().resolution() == 0.01);  // the coarser of two shards
+}

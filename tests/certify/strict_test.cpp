@@ -68,8 +68,8 @@ TEST_CASE("the norm that bounds the output satisfies its inequality and is tight
   // Every larger norm satisfies it as well: the set that does not is an interval from 0.
   for (double x = b; x < 100.0 * b; x *= 1.3) CHECK(excess(x) <= 0.0);
   for (double x = 0.0; x < b * (1.0 - 1e-4); x += 0.05 * b) CHECK(excess(x) >= 0.0);
-  const double err = output_radius(state, b, 3.0) / 2.0;
-  CHECK(bound_output_strictly(state, 3.0).epsilon == Approx(err / (1.0 - err) + rounding_room));
+  const double err = output_radius(state, b, 3.0) / 2.0 + rounding_room;
+  CHECK(bound_output_strictly(state, 3.0).epsilon == Approx(err / (1.0 - err)));
 }
 
 TEST_CASE("a radius that grows as fast as the norm bounds nothing") {
@@ -81,4 +81,24 @@ TEST_CASE("a radius that grows as fast as the norm bounds nothing") {
   const judgement judged = bound_output_strictly(state, 3.0);
   CHECK(std::isinf(judged.epsilon));
   CHECK(judged.bound == bound_kind::none);
+}
+
+TEST_CASE("a strict bound in the units of each scale") {
+  partial p = made_up();
+  const partial_view state = p.view();
+  state.spread(0) = 1e-3;
+  state.spread(2) = 5e-3;
+  state.largest_term() = 1e-2;
+  state.rows_total() = 10.0;
+  state.value_squares() = 40.0;  // rms 2
+  const double err =
+      output_radius(state, largest_output_norm(state, 1.0, 3.0), 3.0) / 2.0 + 2.0 * rounding_room;
+  CHECK(bound_output_strictly<error_scale::absolute>(state, 3.0).epsilon == Approx(err));
+  CHECK(bound_output_strictly<error_scale::values>(state, 3.0).epsilon == Approx(err / 2.0));
+  CHECK(bound_output_strictly(state, 3.0).epsilon == Approx(err / (1.0 - err)));
+  // Small beside the values though not beside the output: a flat head.
+  state.numerator()[0] = 0.02;
+  state.reference_norm() = 0.01 + err;
+  CHECK(std::isinf(bound_output_strictly(state, 3.0).epsilon));
+  CHECK(bound_output_strictly<error_scale::values>(state, 3.0).epsilon < err);
 }

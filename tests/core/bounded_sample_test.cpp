@@ -41,7 +41,7 @@ public:
     pass_->estimate(design::independent, rest_->size());
     for (int h = 0; h < call_.heads(); ++h) {
       c_.ws.head(h).sampled_shards() = 1.0;
-      sample().describe(h);
+      sample().describe(h, 0.0);
     }
   }
   workspace& ws() { return c_.ws; }

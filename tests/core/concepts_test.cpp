@@ -94,7 +94,7 @@ TEST_CASE("every policy models its own role and no other") {
   STATIC_REQUIRE(dynamic_sampling_policy<dynamic_sampling::uniform>);
   STATIC_REQUIRE(budget_policy<budget::clt>);
   STATIC_REQUIRE(budget_policy<budget::joint>);
-  STATIC_REQUIRE(budget_policy<budget::output>);
+  STATIC_REQUIRE(budget_policy<budget::output<>>);
   STATIC_REQUIRE(budget_policy<budget::fixed>);
 
   STATIC_REQUIRE_FALSE(dynamic_sampling_policy<base_sampling::uniform>);

@@ -8,7 +8,8 @@
 
 using namespace vattn;
 
-TEMPLATE_TEST_CASE("epsilon and delta hold a number strictly between 0 and 1", "", epsilon, delta) {
+TEMPLATE_TEST_CASE("epsilons and delta hold a number strictly between 0 and 1", "", epsilon,
+                   epsilon_of_values, delta) {
   CHECK(TestType(0.05).value() == 0.05);
   CHECK(TestType(std::numeric_limits<double>::denorm_min()).value() > 0.0);
   CHECK(TestType(std::nextafter(1.0, 0.0)).value() < 1.0);
@@ -66,4 +67,21 @@ TEST_CASE("an extent never leaves 0 to population") {
       CHECK(static_cast<double>(size) >= share * static_cast<double>(population));
     }
   }
+}
+
+TEST_CASE("absolute errors are positive and finite") {
+  CHECK(absolute_error(1e-300).value() == 1e-300);
+  CHECK(absolute_error(1e300).value() == 1e300);
+  for (const double bad : {0.0, -1.0, std::numeric_limits<double>::infinity(), std::nan("")})
+    CHECK_THROWS_AS(absolute_error(bad), std::invalid_argument);
+  CHECK_THROWS_WITH(absolute_error(-1.0),
+                    "vattention: absolute_error: want a positive finite error, got -1");
+}
+
+TEST_CASE("what may be asked of an output says what it is measured in") {
+  STATIC_REQUIRE(output_target<epsilon>);
+  STATIC_REQUIRE(output_target<epsilon_of_values>);
+  STATIC_REQUIRE(output_target<absolute_error>);
+  STATIC_REQUIRE_FALSE(output_target<delta>);
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<epsilon, epsilon_of_values>);
 }

@@ -25,6 +25,8 @@ TEST_CASE("the outlook concept asks for every member, and for noexcept") {
     partial_view state(int head) noexcept;
     judgement& judged(int head) noexcept;
     double variance(int head, contribution what, index_t size, correction finite) noexcept;
+    double row_bytes() noexcept;
+    double fixed_bytes() noexcept;
   };
   struct with_sizes : no_sizes {
     std::span<index_t> sizes() noexcept;

@@ -20,8 +20,8 @@ const synthetic_head model = make_head(head_kind::power_law, 3000, 64, 48, 2, 5)
 const auto make = [](epsilon e, delta d) { return presets::uniform_output(e, d); };
 
 /// Claims a proof, to see what a ledger makes of it.
-struct claimed_budget : budget::output {
-  using budget::output::output;
+struct claimed_budget : budget::output<> {
+  using budget::output<>::output;
   basis coverage() const noexcept { return basis::proved; }
 };
 struct claimed_top_k : top_k::oracle {

@@ -44,6 +44,8 @@ public:
     return std::max(0.0, scale) * now;
   }
   std::span<index_t> sizes() noexcept { return sizes_; }
+  double row_bytes() noexcept { return 64.0; }
+  double fixed_bytes() noexcept { return 1000.0; }
 
   /// All heads alike: D = 2, ||N|| = 2, standard errors `error` of them, spread evenly over groups.
   /// No weight is above twice their mean, and D is known to be at least 1.

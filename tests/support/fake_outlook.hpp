@@ -42,6 +42,8 @@ public:
     return n * n * (1.0 / static_cast<double>(size) - left) * squares(head, what);
   }
   std::span<index_t> sizes() noexcept { return sizes_; }
+  double row_bytes() noexcept { return 64.0; }
+  double fixed_bytes() noexcept { return 1000.0; }
 
   double& squares(int head, contribution what) noexcept {
     return squares_[3 * static_cast<std::size_t>(head) + static_cast<std::size_t>(what)];

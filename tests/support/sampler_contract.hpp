@@ -76,6 +76,7 @@ public:
   double variance_at(const contributions& y, index_t size, correction finite, int head = 0) {
     return dynamic_.variance_at(drawing_(), head, y, size, finite);
   }
+  double resolution(int head = 0) { return dynamic_.resolution(drawing_(), head); }
   const sample& drawn() const { return c_.ws.drawn; }
   std::vector<row_t> drawn_rows() const { return {drawn().rows().begin(), drawn().rows().end()}; }
   std::vector<threshold_t> thresholds() const {
@@ -243,7 +244,7 @@ void check_equally_likely(const S& of) {
 }
 
 /// variance_at falls with the size, to 0 at the whole residual; without the correction it is no
-/// smaller. At the present size it averages to the true variance of sum y / p, here with y = +-1 in
+/// smaller. The resolution is a share. At the present size it averages to the true variance of sum y / p, here with y = +-1 in
 /// turn along the residual: 1500 trials, 6 standard errors of a variance.
 template <class S>
 void check_variance(const S& of) {
@@ -267,6 +268,8 @@ void check_variance(const S& of) {
     squares += off * off;
     foretold += s.variance_at(squared, s.size(), correction::finite_population);
     if (t > 10) continue;
+    const double coarse = s.resolution();
+    REQUIRE((coarse >= 0.0 && coarse < 1.0));
     double before = std::numeric_limits<double>::infinity();
     for (index_t size = s.size(); size <= s.residual(); ++size) {
       const double v = s.variance_at(squared, size, correction::finite_population);

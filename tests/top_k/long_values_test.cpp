@@ -39,6 +39,22 @@ TEST_CASE("a list grown row by row equals one made at once") {
   once.append(kv);
   for (index_t rows = 1; rows <= 400; ++rows) grown.append(kv.shard(0, rows));
   CHECK(grown.rows() == once.rows());
+  CHECK(grown.mean_square() == once.mean_square());
+}
+
+TEST_CASE("the mean square counts every row but those that are not finite") {
+  test::prepared_call c = with_long_values();
+  top_k::long_values values;
+  CHECK(values.mean_square() == 0.0);
+  values.append(c.view());
+  CHECK(values.mean_square() ==
+        Approx(c.head.values.cast<double>().squaredNorm() / 400.0).epsilon(1e-5));
+  c.head.values.row(20).setZero();
+  const double without = c.head.values.cast<double>().squaredNorm();
+  c.head.values(20, 1) = std::nanf("");
+  top_k::long_values damaged;
+  damaged.append(c.view());
+  CHECK(damaged.mean_square() == Approx(without / 400.0).epsilon(1e-5));
 }
 
 TEST_CASE("listed rows are marked for the heads that see them") {

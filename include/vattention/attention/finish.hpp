@@ -48,6 +48,7 @@ inline partial take_partial(workspace& ws, int head, index_t value_dim) {
   state.rows_exact() = static_cast<double>(c.rows_exact);
   state.bytes_touched() = static_cast<double>(c.bytes_touched);
   state.looks() = c.looks;
+  state.value_squares() = ws.value_square * state.rows_total();
   state.floor() = state.denominator();
   state.ceiling() = -std::numeric_limits<double>::infinity();
   return whole;

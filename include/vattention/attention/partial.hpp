@@ -82,6 +82,10 @@ public:
   double& largest_term() const noexcept { return numbers_[16]; }
   double& reference_norm() const noexcept { return numbers_[17]; }
   double& violations() const noexcept { return numbers_[18]; }
+  /// Sum of ||v||^2 over the visible rows, at the mean of the predictor's index; NaN if that knows none.
+  double& value_squares() const noexcept { return numbers_[19]; }
+  /// The least error, relative to ||o^||, that may be stated of the sample, see `dynamic_sampling_policy`.
+  double& resolution() const noexcept { return numbers_[20]; }
 
   /// Numerator `[d_v]`.
   double* numerator() const noexcept { return numbers_ + scalars; }
@@ -127,13 +131,14 @@ public:
     max_logit() = to;
   }
 
-  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks and the
+  /// Adds the partial of another, disjoint shard of the same cache. Counts add; looks, resolution and
   /// ceiling take the larger, where a partial without rows does not count. Associative up to
   /// rounding. `other` is brought to the common maximum, which changes no value.
   void merge(const partial_view& other) const noexcept {
     VATTN_ASSERT(other.value_dim_ == value_dim_);
     const double common = std::max(max_logit(), other.max_logit());
     const double most_looks = std::max(looks(), other.looks());
+    const double coarsest = std::max(resolution(), other.resolution());
     const double highest = other.rows_total() == 0.0 ? ceiling()
                            : rows_total() == 0.0     ? other.ceiling()
                                                      : std::max(ceiling(), other.ceiling());
@@ -145,6 +150,7 @@ public:
       for (index_t j = 0; j < value_dim_; ++j) s_v(g)[j] += other.s_v(g)[j];
     }
     looks() = most_looks;
+    resolution() = coarsest;
     ceiling() = highest;
   }
 

@@ -142,12 +142,12 @@ private:
     for (int h = 0; h < queries.heads; ++h) {
       const auto i = static_cast<std::size_t>(h);
       const auto logits = ws.exact.seen.scores(h).first(static_cast<std::size_t>(call.visible));
-      const comparison with{
-          relative_distance(got.output.row(h).data(), want.output.row(h).data(), kv.value_dim()),
-          denominator_error(got.log_sum_exp[i], want.log_sum_exp[i]),
-          mass_read_exactly(logits, want.log_sum_exp[i], ws.call.exact.rows(),
-                            drawn_by_weight(ws.call.drawn), ws.exact.exact.rows(), best,
-                            ws.logits.first(call.visible))};
+      const comparison with{output_error(got.output.row(h).data(), want.output.row(h).data(),
+                                         kv.value_dim(), got.certificates[i].unit),
+                            denominator_error(got.log_sum_exp[i], want.log_sum_exp[i]),
+                            mass_read_exactly(logits, want.log_sum_exp[i], ws.call.exact.rows(),
+                                              drawn_by_weight(ws.call.drawn), ws.exact.exact.rows(),
+                                              best, ws.logits.first(call.visible))};
       counters_of(key.layer, key.head)[h].add(got.certificates[i], budget().asked(), with);
     }
   }

@@ -22,7 +22,7 @@ struct exact_mass {
   double attainable = 0.0;
 };
 
-/// What the exact answer says of one query head's result.
+/// What the exact answer says of one query head's result; the output's error in the certificate's unit.
 struct comparison {
   double output = 0.0, denominator = 0.0;
   exact_mass mass;
@@ -80,6 +80,17 @@ inline double relative_distance(const float* got, const float* want, index_t dim
     norm += w * w;
   }
   return off == 0.0 ? 0.0 : std::sqrt(off / norm);
+}
+
+/// ||got - want|| of `[dim]` in units of a certificate: relative to ||want|| where `unit` is NaN.
+inline double output_error(const float* got, const float* want, index_t dim, double unit) noexcept {
+  if (std::isnan(unit)) return relative_distance(got, want, dim);
+  double off = 0.0;
+  for (index_t j = 0; j < dim; ++j) {
+    const double d = static_cast<double>(got[j]) - static_cast<double>(want[j]);
+    off += d * d;
+  }
+  return off == 0.0 ? 0.0 : std::sqrt(off) / unit;
 }
 
 /// |D^ / D - 1| from the logarithms; 0 if they are equal, infinite ones included.

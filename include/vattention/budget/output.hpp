@@ -7,25 +7,30 @@
 
 #include "vattention/certify/output.hpp"
 #include "vattention/core/concepts.hpp"
+#include "vattention/core/read_limit.hpp"
 
 namespace vattn::budget {
 
-/// Grows the sample until `bound_output` is at most epsilon for every head, judging anew after each
-/// growth. The next size solves factor V(size) <= (epsilon / (1 + epsilon) ||N^||)^2, within 1.15 (1.5
+/// Grows the sample until `bound_output` is at most the asked error for every head, judging anew after each
+/// growth. The next size solves factor V(size) <= (D^ e)^2, e the largest ||o^ - o|| that the target allows
+/// (epsilon / (1 + epsilon) ||o^|| relative to ||o||), within 1.15 (1.5
 /// from the second look on) and 4 times the present one, and is 5 % above that, which saves more looks
 /// than it costs rows; fewer than 16 uncertain rows always double it.
 /// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read; at once, if
 /// 70 % would not do even without inflation.
 ///
-/// A cap on the sampled rows (expected rows, where their number is random) stops growth; the certificate then says `capped` and what was reached.
+/// A `read_limit` stops growth and replaces reading everything; the certificate then says `capped` and what
+/// was reached.
 /// Looking repeatedly at one sample is paid for by the inflation, which is measured, not proved.
+template <class Target = epsilon>
 class output {
 public:
+  static_assert(output_target<Target>);
   using role = vattn::role::budget;
+  static constexpr error_scale scale = Target::scale;
 
-  /// `cap` bounds the sampled rows (of the residual).
-  output(epsilon asked, vattn::delta miss, extent cap = extent::fraction(1.0))
-      : asked_(asked.value()), delta_(miss.value()), cap_(cap) {}
+  output(Target asked, vattn::delta miss, read_limit limit = {})
+      : asked_(asked.value()), delta_(miss.value()), limit_(limit) {}
 
   double asked() const noexcept { return asked_; }
   double delta() const noexcept { return delta_; }
@@ -33,21 +38,22 @@ public:
   basis coverage() const noexcept { return basis::measured_per_row; }
 
   judgement judge(const partial_view& state, workspace& ws) const noexcept {
-    return bound_output(state, delta_, ws);
+    return bound_output<scale>(state, delta_, ws);
   }
 
   template <outlook Look>
   decision next(Look& look) const noexcept {
-    const index_t cap = cap_.of(look.population());
-    const bool capped = cap < look.population();
+    const bool limited = limit_.binds(look);
+    const double room = limited ? limit_.growth(look) : 0.0;
     bool more = false;
     for (int h = 0; h < look.heads(); ++h) {
       index_t& size = look.sizes()[static_cast<std::size_t>(h)] = look.drawn(h);
       if (met(look.judged(h))) continue;
-      if (!capped && (look.look() >= most_looks || hopeless(look, h))) return decision::read_all;
-      size = wanted(look, h);
-      if (!capped && size > worth_drawing(look)) return decision::read_all;
-      size = std::min(size, cap);
+      const bool lost = look.look() >= most_looks || hopeless(look, h);
+      if (lost && !limited) return decision::read_all;
+      size = lost ? look.population() - 1 : wanted(look, h);
+      if (!limited && size > worth_drawing(look)) return decision::read_all;
+      if (limited) size = within(room, look.drawn(h), std::min(size, look.population() - 1));
       more = more || size > look.drawn(h);
     }
     return more ? decision::grow : decision::stop;
@@ -74,9 +80,8 @@ private:
   template <outlook Look>
   double allowed(Look& look, int h) const noexcept {
     const partial_view state = look.state(h);
-    const double norm = vattn::detail::dot(state.numerator(), state.numerator(), state.value_dim());
-    const double e = asked_ / (1.0 + asked_);
-    return e * e * norm / look.judged(h).factor;
+    const double error = largest_error<scale>(state, asked_) * state.denominator();
+    return error * error / look.judged(h).factor;
   }
 
   template <outlook Look>
@@ -98,12 +103,15 @@ private:
     const index_t solved = least_size(low, std::max(low + 1, high), [&](index_t size) {
       return look.variance(h, contribution::output, size, correction::finite_population) <= largest;
     });
-    return solved + solved / 20;
+    const double finer = look.judged(h).least / largest_error<scale>(look.state(h), asked_);
+    const double resolved =
+        finer > 1.0 ? std::min(finer * finer * present + 1.0, 4.0 * present) : 0.0;
+    return std::max(solved + solved / 20, static_cast<index_t>(resolved));
   }
 
   double asked_, delta_;
-  extent cap_;
+  read_limit limit_;
 };
-static_assert(budget_policy<output>);
+static_assert(budget_policy<output<>>);
 
 }  // namespace vattn::budget

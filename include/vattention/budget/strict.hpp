@@ -18,20 +18,31 @@ namespace vattn::budget {
 ///
 /// It wants `base_sampling::bounded` and `dynamic_sampling::bounded` of the same quantity, and a code whose
 /// error is small: 8 bits, or 6. With 4 bits the bounds are so wide that most rows are read.
-template <quantity What>
+template <quantity What, class Target = epsilon>
 class strict {
 public:
+  static_assert(output_target<Target>);
   using role = vattn::role::budget;
   static constexpr bool needs_ceiling = true;
   static constexpr quantity bounded_draw_of = What;
+  static constexpr error_scale scale = Target::scale;
   static_assert(What == quantity::denominator || What == quantity::output);
+  static_assert(What == quantity::output || scale == error_scale::output,
+                "vattention: budget: a denominator's error is relative to the denominator");
 
-  strict(epsilon asked, vattn::delta miss) : asked_(asked.value()), delta_(miss.value()) {}
+  strict(Target asked, vattn::delta miss) : asked_(asked.value()), delta_(miss.value()) {}
 
   double asked() const noexcept { return asked_; }
   double delta() const noexcept { return delta_; }
   quantity guarantees() const noexcept { return What; }
   basis coverage() const noexcept { return basis::proved; }
+
+  /// The error ||o^ - o|| that would do, by the present estimates; for the sampler.
+  double aim(const partial_view& state) const noexcept {
+    if constexpr (What == quantity::denominator) return 0.0;
+    const double error = largest_error<scale>(state, asked_);
+    return std::isfinite(error) ? error : 0.0;
+  }
 
   judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
     const auto look = static_cast<int>(state.looks());
@@ -39,7 +50,7 @@ public:
     if constexpr (What == quantity::denominator)
       return bound_denominator_strictly(state, log_term(look));
     else
-      return bound_output_strictly(state, log_term(look));
+      return bound_output_strictly<scale>(state, log_term(look));
   }
 
   template <outlook Look>
@@ -88,7 +99,8 @@ private:
     if (!std::isfinite(state.max_logit())) return 0.0;
     const double reach = asked_ - rounding_room;
     if constexpr (What == quantity::denominator) return 0.9999 * reach * state.floor();
-    return 0.97 * reach / (1.0 + reach) * numerator_norm(state) / (1.0 + reach);
+    const double asked = scale == error_scale::output ? reach : asked_;
+    return 0.97 * largest_error<scale>(state, asked) * state.denominator();
   }
 
   double asked_, delta_;

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "vattention/core/outlook.hpp"
+#include "vattention/certify/error_scale.hpp"
 #include "vattention/stats/rank_quantile.hpp"
 
 namespace vattn {
@@ -130,24 +130,23 @@ inline double effective_rank(const partial_view& state, workspace& ws) noexcept 
   return a2 > 0.0 ? std::min(most, std::max(1.0, t1 * t1 / a2)) : most;
 }
 
-/// The output certificate: with V the estimated variance, r the effective rank and
-/// e^2 = Q(max(1, .8 r)) inflation V / ||N^||^2, the relative error is at most e / (1 - e), since
-/// o^ - o = (1 / D^) sum (I/p - 1) w (v - o) exactly. Two-sided in the sense of a norm. Rests on the
-/// chi-square form of ||sum||^2 and on V^; a heavy row that is neither predicted nor drawn is unknown to
-/// both. The constants .8 and 1.5 are measured (README), not proved.
-inline judgement bound_output(const partial_view& state, double delta, workspace& ws) noexcept {
+/// The output certificate: with V the estimated variance of ||N^ - D^ o|| and r the effective rank, ||o^ - o||
+/// is at most sqrt(Q(max(1, .8 r)) inflation V) / D^, since o^ - o = (1 / D^) sum (I/p - 1) w (v - o) exactly.
+/// Stated in units of `Scale`, see `in_units`, and never below the sample's resolution. Two-sided in the sense
+/// of a norm. Rests on the chi-square form of ||sum||^2 and on V^; a heavy row that is neither predicted nor
+/// drawn is unknown to both. The constants .8 and 1.5 are measured (README), not proved.
+template <error_scale Scale = error_scale::output>
+judgement bound_output(const partial_view& state, double delta, workspace& ws) noexcept {
   judgement judged;
   const output_variance v = variance_at_output(state);
-  const double norm = detail::dot(state.numerator(), state.numerator(), state.value_dim());
   const double rank = std::max(1.0, 0.8 * effective_rank(state, ws));
   judged.factor = rank_quantile(rank, delta) * v.inflation;
   judged.inflation = v.inflation;
   judged.enough = state.uncertain() >= fewest_uncertain_rows;
-  const double e = std::sqrt(judged.factor * v.total / norm);
-  if (e < 1.0) {
-    judged.epsilon = e / (1.0 - e);
-    judged.bound = bound_kind::rank_quantile;
-  }
+  judged.least = state.resolution() * numerator_norm(state) / state.denominator();
+  const double error = std::sqrt(judged.factor * v.total) / state.denominator();
+  judged.epsilon = in_units<Scale>(state, error < judged.least ? judged.least : error);
+  if (std::isfinite(judged.epsilon)) judged.bound = bound_kind::rank_quantile;
   return judged;
 }
 

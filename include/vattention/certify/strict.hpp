@@ -31,7 +31,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vattention/certify/numerator.hpp"
+#include "vattention/certify/error_scale.hpp"
 
 namespace vattn {
 
@@ -81,16 +81,19 @@ inline double largest_output_norm(const partial_view& state, double norm,
   return std::numeric_limits<double>::infinity();
 }
 
-/// ||o^ - o|| <= err / (||o^|| - err) ||o||, err = t(b) / D^.
-inline judgement bound_output_strictly(const partial_view& state, double log_term) noexcept {
+/// ||o^ - o|| <= err = t(b) / D^, in units of `Scale`: err / (||o^|| - err) relative to ||o||.
+template <error_scale Scale = error_scale::output>
+judgement bound_output_strictly(const partial_view& state, double log_term) noexcept {
   judgement judged;
   judged.enough = true;
   const double norm = numerator_norm(state) / state.denominator();
   const double b = largest_output_norm(state, norm, log_term);
+  if (!std::isfinite(b)) return judged;
+  const double length = std::max(norm, unit_of<error_scale::values>(state));  // norm if NaN
   const double err =
-      std::isfinite(b) ? output_radius(state, b, log_term) / state.denominator() : norm;
-  const double bound = err / (norm - err) + rounding_room;
-  if (state.sampled_shards() <= 1.0 && err < norm && bound < 1.0) {
+      output_radius(state, b, log_term) / state.denominator() + rounding_room * length;
+  const double bound = in_units<Scale>(state, err);
+  if (state.sampled_shards() <= 1.0 && std::isfinite(bound)) {
     judged.epsilon = bound;
     judged.bound = bound_kind::bernstein;
   }

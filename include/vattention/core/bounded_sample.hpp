@@ -15,7 +15,7 @@ namespace vattn {
 
 /// Rows that an earlier look has drawn are certain; of the others row i is drawn with p_i = min(1, max_h c_h
 /// z_hi), z = u for the denominator and z = u (a + b) for the output: u the upper bound of the row's weight
-/// (in ws.seen, see `bound_residual`), a that of its value's norm, b the norm of the present output. Notes
+/// (in ws.seen, see `bound_residual`), a that of its value's norm, b the norm that the output may have. Notes
 /// what `certify/strict.hpp` needs in each head's state. Not owning; O(n) a head and look.
 template <quantity What, class Drawing>
 class bounded_sample {
@@ -46,8 +46,8 @@ public:
   index_t size(int /*h*/) const noexcept { return d_.drawn.size(); }
 
   /// Sets what a head's state says of the look: V, R, and bounds that turned out wrong; then prepares the
-  /// next one, with the output as it is now.
-  void describe(int h) noexcept {
+  /// next one, for an output no longer than it is now by more than `aim`.
+  void describe(int h, double aim) noexcept {
     const partial_view state = d_.ws.head(h);
     const double unit = unit_of(h);
     for (index_t row = 0; row < rows(); ++row)
@@ -57,7 +57,7 @@ public:
     state.violations() = static_cast<double>(count_violations(h, unit));
     VATTN_ASSERT(state.violations() == 0.0);
     if constexpr (What == quantity::output)
-      kept(h).next_reference = numerator_norm(state) / state.denominator();
+      kept(h).next_reference = numerator_norm(state) / state.denominator() + aim;
     count_shares(h);
   }
 

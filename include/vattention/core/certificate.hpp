@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include "vattention/core/kv_view.hpp"
+#include "vattention/core/guarantee.hpp"
 
 namespace vattn {
 
@@ -14,7 +14,7 @@ namespace vattn {
 enum class quantity : std::uint8_t {
   none,         ///< nothing was asked
   denominator,  ///< |D^ - D| <= epsilon D; says nothing of the output
-  output,       ///< ||o^ - o|| <= epsilon ||o||
+  output,       ///< ||o^ - o|| <= epsilon ||o||, or another unit of error, see `certificate::scale`
   numerator,    ///< ||N^ - N|| <= epsilon ||N||; says nothing of the output either
 };
 
@@ -59,6 +59,7 @@ enum class status : std::uint8_t {
 inline constexpr std::size_t status_count = 8;
 
 const char* to_string(quantity what) noexcept;
+const char* to_string(error_scale unit) noexcept;
 const char* to_string(bound_kind bound) noexcept;
 const char* to_string(basis grounds) noexcept;
 const char* to_string(status end) noexcept;
@@ -69,10 +70,14 @@ struct certificate {
   vattn::basis basis = vattn::basis::unmeasured;
   vattn::quantity quantity = vattn::quantity::none;
   bound_kind bound = bound_kind::none;
+  /// What the errors below are measured in (of an output; else the quantity itself), and the size of that
+  /// unit: 1 if absolute, NaN if it is the exact quantity, which is not known.
+  error_scale scale = error_scale::output;
+  double unit = std::numeric_limits<double>::quiet_NaN();
 
-  /// Asked relative error; NaN if none was asked.
+  /// Asked error; NaN if none was asked.
   double epsilon_asked = std::numeric_limits<double>::quiet_NaN();
-  /// The bound: the relative error is at most this, with probability 1 - delta. +inf if none could be
+  /// The bound: the error is at most this, with probability 1 - delta. +inf if none could be
   /// formed, 0 if exact.
   double epsilon = std::numeric_limits<double>::infinity();
   double delta = 0.0;
@@ -112,6 +117,14 @@ inline const char* to_string(quantity what) noexcept {
     case quantity::denominator: return "denominator";
     case quantity::output: return "output";
     case quantity::numerator: return "numerator";
+  }
+  return "?";
+}
+inline const char* to_string(error_scale unit) noexcept {
+  switch (unit) {
+    case error_scale::output: return "output";
+    case error_scale::values: return "values";
+    case error_scale::absolute: return "absolute";
   }
   return "?";
 }

@@ -52,6 +52,13 @@ inline constexpr bool bounds_suffice = true;
 template <needs_ceiling Budget, class TopK>
 inline constexpr bool bounds_suffice<Budget, TopK> = bounds_scores<TopK>;
 
+/// False only for errors measured in values, and a predictor (or none) that does not know them.
+template <class Budget, class TopK>
+inline constexpr bool scale_is_known = true;
+template <scales_errors Budget, class TopK>
+  requires(Budget::scale == error_scale::values)
+inline constexpr bool scale_is_known<Budget, TopK> = knows_values<TopK>;
+
 template <class P>
 concept names_a_known_role =
     plays<P, role::static_indices> || plays<P, role::top_k> || plays<P, role::base_sampling> ||
@@ -139,9 +146,13 @@ struct composition {
   static_assert(detail::bounds_suffice<one<role::budget>, one<role::top_k>>,
                 "vattention: budget: it needs a ceiling of the residual, so the top_k policy must "
                 "bound its scores (bounds_scores; top_k::key_code does)");
+  static_assert(
+      detail::scale_is_known<one<role::budget>, one<role::top_k>>,
+      "vattention: budget: its errors are measured in values, want a top_k predictor whose "
+      "index knows them (knows_values; top_k::key_code and top_k::cascade do)");
   static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
-                "variance_at (see core/concepts.hpp)");
+                "variance_at, resolution (see core/concepts.hpp)");
   static_assert(detail::same_scheme<one<role::base_sampling>, one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want the scheme of the base sampling");
   static_assert(

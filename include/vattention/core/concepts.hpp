@@ -123,6 +123,12 @@ concept bounds_values =
       { p.value_norms(index, rows, out) } noexcept -> std::same_as<void>;
     };
 
+/// Refinement: its index knows the mean of ||v||^2 over its rows, for errors measured in values.
+template <class P>
+concept knows_values = top_k_policy<P> && requires(const typename P::index_type& index) {
+  { index.mean_value_square() } noexcept -> std::same_as<double>;
+};
+
 /// The first draw from the residual.
 ///   scheme       how inclusions depend on each other; the dynamic sampler's must be the same
 ///   size(n)      rows it takes from a residual of n (the expectation, if random)
@@ -139,6 +145,8 @@ concept base_sampling_policy = has_role<P, role::base_sampling> && std::copy_con
 ///   grow(d, sizes)   extends d.drawn to the sizes asked for each head; rows stay, probabilities never fall
 ///   size(d, head)    the present size in the unit of `sizes`
 ///   variance_at(d, head, y, size, correction)  estimated variance of sum y / p at another size
+///   resolution(d, head)  the least error, relative to ||o^||, that the output's bound may state of the
+///                    present sample: of a heavy row that nobody predicted a small one may show nothing
 template <class P>
 concept dynamic_sampling_policy =
     has_role<P, role::dynamic_sampling> && std::copy_constructible<P> &&
@@ -148,6 +156,7 @@ concept dynamic_sampling_policy =
       { p.grow(d, sizes) } noexcept -> std::same_as<void>;
       { p.size(d, 0) } noexcept -> std::same_as<index_t>;
       { p.variance_at(d, 0, y, size, finite) } noexcept -> std::same_as<double>;
+      { p.resolution(d, 0) } noexcept -> std::same_as<double>;
     };
 
 /// How many rows, and what may be said of them.
@@ -176,5 +185,19 @@ concept budget_policy = has_role<P, role::budget> && std::copy_constructible<P> 
 ///   needs_ceiling   static constexpr bool, true
 template <class P>
 concept needs_ceiling = budget_policy<P> && P::needs_ceiling;
+
+/// Refinement: the budget's errors are measured in another unit than the quantity itself.
+///   scale   static constexpr error_scale; with `values` the predictor must satisfy `knows_values`
+template <class P>
+concept scales_errors = budget_policy<P> && requires {
+  { P::scale } -> std::convertible_to<error_scale>;
+};
+
+namespace detail {
+template <class P>
+inline constexpr error_scale scale_of = error_scale::output;
+template <scales_errors P>
+inline constexpr error_scale scale_of<P> = P::scale;
+}  // namespace detail
 
 }  // namespace vattn

@@ -22,6 +22,8 @@ struct judgement {
   double factor = 0.0;
   /// The part of `factor` that a larger sample would bring down to 1.
   double inflation = 1.0;
+  /// The least ||o^ - o|| that the bound may state of this sample; falls as it grows.
+  double least = 0.0;
 };
 
 /// What a budget wants done next.
@@ -46,6 +48,8 @@ concept outlook = requires(O& o, int head, contribution what, index_t size, corr
   { o.judged(head) } noexcept -> std::same_as<judgement&>;
   { o.variance(head, what, size, finite) } noexcept -> std::same_as<double>;
   { o.sizes() } noexcept -> std::same_as<std::span<index_t>>;
+  { o.row_bytes() } noexcept -> std::same_as<double>;    // of a key and a value
+  { o.fixed_bytes() } noexcept -> std::same_as<double>;  // of the call, whatever is drawn
 };
 
 /// An outlook for checking concepts against.
@@ -58,6 +62,8 @@ struct outlook_archetype {
   judgement& judged(int head) noexcept;
   double variance(int head, contribution what, index_t size, correction finite) noexcept;
   std::span<index_t> sizes() noexcept;
+  double row_bytes() noexcept;
+  double fixed_bytes() noexcept;
 };
 static_assert(outlook<outlook_archetype>);
 

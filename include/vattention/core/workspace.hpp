@@ -116,6 +116,7 @@ public:
     log_sum_exp_error.reserve(g);
     certificates.reserve(g);
     sizes.reserve(g);
+    value_square = std::numeric_limits<double>::quiet_NaN();
     heads_ = g;
     value_dim_ = value_dim;
     rows_ = rows;
@@ -178,6 +179,9 @@ public:
   // bounds of one head's logits; largest residual one and the sum of exp below it, of each head
   scratch<float> lower, upper;
   scratch<double> ranges;
+
+  // mean of ||v||^2 over the predictor's index; NaN if that knows none
+  double value_square = 0.0;
 
   // the result
   scratch<float> output;

@@ -26,10 +26,10 @@ public:
   index_t size(const Drawing& d, int head) const noexcept {
     return bounded_sample<What, Drawing>(d).size(head);
   }
-  /// Notes what the strict bounds need in the head's state.
+  /// Notes what the strict bounds need in the head's state; `aim` is the error ||o^ - o|| to be reached.
   template <class Drawing>
-  void describe(const Drawing& d, int head) const noexcept {
-    bounded_sample<What, Drawing>(d).describe(head);
+  void describe(const Drawing& d, int head, double aim) const noexcept {
+    bounded_sample<What, Drawing>(d).describe(head, aim);
   }
   /// The radius that a look of about `size` further rows would give, at once or exactly in O(n).
   template <class Drawing>
@@ -44,6 +44,11 @@ public:
   double variance_at(const Drawing& /*d*/, int /*head*/, const contributions& /*y*/,
                      index_t /*size*/, correction /*finite*/) const noexcept {
     return std::numeric_limits<double>::infinity();
+  }
+  /// What a proof states needs no guard.
+  template <class Drawing>
+  double resolution(const Drawing& /*d*/, int /*head*/) const noexcept {
+    return 0.0;
   }
 };
 static_assert(dynamic_sampling_policy<bounded<quantity::output>>);

@@ -34,6 +34,13 @@ public:
                      correction finite) const noexcept {
     return simple_random_variance(y, d.drawn.size(), d.rest.size(), size, finite);
   }
+
+  /// 6 / size: on captured heads, beside a 4-bit top-k, rows that were missed made errors of up to 4.6 / size
+  /// where the sample told of less.
+  template <class Drawing>
+  double resolution(const Drawing& d, int /*head*/) const noexcept {
+    return 6.0 / static_cast<double>(d.drawn.size());
+  }
 };
 static_assert(dynamic_sampling_policy<uniform>);
 

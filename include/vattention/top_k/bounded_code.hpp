@@ -36,6 +36,8 @@ public:
   bool matches(const View& kv) const noexcept {
     return codes_.matches(kv);
   }
+  /// Mean of ||v||^2 over the rows.
+  double mean_value_square() const noexcept { return codes_.mean_value_square(); }
   const key_code_index& codes() const noexcept { return codes_; }
   float value_norm(index_t row) const noexcept {
     return kernels::f16_to_float(norms_[static_cast<std::size_t>(row)]);

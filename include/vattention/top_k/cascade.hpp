@@ -38,6 +38,8 @@ public:
   bool matches(const View& kv) const noexcept {
     return coarse_.matches(kv);
   }
+  /// Mean of ||v||^2 over the rows.
+  double mean_value_square() const noexcept { return coarse_.mean_value_square(); }
   const key_code_index& coarse() const noexcept { return coarse_; }
   const code_records& fine() const noexcept { return fine_; }
 

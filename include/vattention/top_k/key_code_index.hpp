@@ -84,6 +84,8 @@ public:
 
   /// Rows to be read whatever their keys say.
   const long_values& values() const noexcept { return long_values_; }
+  /// Mean of ||v||^2 over the rows.
+  double mean_value_square() const noexcept { return long_values_.mean_square(); }
   const code_book& book() const noexcept { return book_; }
   const vattn::rotation& rotated() const noexcept { return rotation_; }
   const float* centre() const noexcept { return centre_.data(); }

@@ -34,19 +34,28 @@ public:
     std::vector<float> value(static_cast<std::size_t>(kv.value_dim()));
     std::vector<row_t> found = listed_;
     double sum = sum_;
+    double squares = squares_;
     for (index_t row = rows_; row < kv.rows(); ++row) {
       const double square = value_square(kv, row, value);
       const bool is_long = row >= 32 && square * static_cast<double>(row) > 64.0 * sum;
       if (is_long) found.push_back(static_cast<row_t>(row));
-      if (std::isfinite(square) && !is_long) sum += square;
+      if (!std::isfinite(square)) continue;
+      if (!is_long) sum += square;
+      squares += square;
     }
     listed_.swap(found);
     sum_ = sum;
+    squares_ = squares;
     rows_ = kv.rows();
   }
 
   /// Ascending.
   const std::vector<row_t>& rows() const noexcept { return listed_; }
+
+  /// Mean of ||v||^2 over all rows, a row that is not finite counting 0.
+  double mean_square() const noexcept {
+    return rows_ == 0 ? 0.0 : squares_ / static_cast<double>(rows_);
+  }
 
   /// Marks the listed rows as rows that must be read, but for heads that do not see them.
   void mark(index_t visible, predictions& seen) const noexcept {
@@ -60,7 +69,7 @@ public:
 
 private:
   std::vector<row_t> listed_;
-  double sum_ = 0.0;
+  double sum_ = 0.0, squares_ = 0.0;
   index_t rows_ = 0;
 };
 

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/core/read_limit.hpp"
+
+#include "support/catch.hpp"
+#include "support/fake_outlook.hpp"
+
+using namespace vattn;
+using namespace vattn::test;
+
+namespace {
+
+/// 10,000 visible rows, 200 exact, `drawn` sampled; a row has 64 bytes, a call 13,800 beside the sample's.
+fake_outlook look_at(index_t drawn, double bytes_each = 64.0) {
+  fake_outlook look(1, 9800, drawn);
+  const partial_view state = look.state(0);
+  state.rows_total() = 10000.0;
+  state.rows_exact() = 200.0;
+  state.rows_sampled() = static_cast<double>(drawn);
+  state.bytes_touched() = look.fixed_bytes() + bytes_each * static_cast<double>(drawn);
+  return look;
+}
+
+}  // namespace
+
+TEST_CASE("a limit binds if all rows exceed it") {
+  fake_outlook look = look_at(100);
+  CHECK_FALSE(read_limit().binds(look));
+  CHECK(at_most(rows(9999)).binds(look));
+  CHECK_FALSE(at_most(rows(10000)).binds(look));
+  CHECK_FALSE(at_most(fraction(1.0)).binds(look));
+  CHECK(at_most(fraction(0.5)).binds(look));
+  CHECK(at_most_bytes(639'999).binds(look));
+  CHECK_FALSE(at_most_bytes(640'000).binds(look));
+  CHECK(at_most_bytes(0).binds(look));
+}
+
+TEST_CASE("a sample may grow to what is left, less three standard deviations") {
+  const auto want = [](double by, double drawn) {
+    return 1.0 + by - 3.0 * by * std::sqrt(1.0 / drawn + 1.0 / (by * drawn));
+  };
+  fake_outlook look = look_at(400);
+  CHECK(at_most(rows(1800)).growth(look) == Approx(want(3.0, 400.0)));  // 1200 are left
+  CHECK(at_most(fraction(0.18)).growth(look) == Approx(want(3.0, 400.0)));
+  const auto bytes = static_cast<index_t>(look.fixed_bytes());
+  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(look) == Approx(want(3.0, 400.0)));
+  // What a drawn row costs beside its key and value is in what was touched.
+  fake_outlook dear = look_at(400, 128.0);
+  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(dear) == Approx(want(1.0, 400.0)));
+}
+
+TEST_CASE("nothing is left of a limit that is reached, nor where nothing was drawn") {
+  fake_outlook look = look_at(400);
+  for (const index_t most : {0, 200, 599, 600}) CHECK(at_most(rows(most)).growth(look) == 1.0);
+  CHECK(at_most_bytes(5).growth(look) == 1.0);
+  fake_outlook none = look_at(0);
+  CHECK(at_most(rows(5000)).growth(none) == 1.0);
+}
+
+TEST_CASE("sizes within a limit") {
+  CHECK(within(3.0, 100, 200) == 200);
+  CHECK(within(3.0, 100, 1000) == 300);
+  CHECK(within(1.04, 100, 1000) == 100);  // hardly more
+  CHECK(within(1.5, 1, 1000) == 1);
+  CHECK(within(3.0, 100, 50) == 100);
+}
+
+TEST_CASE("a negative number of bytes is refused") {
+  CHECK_THROWS_WITH(at_most_bytes(-1), "vattention: read_limit::bytes: want bytes >= 0, got -1");
+}
