@@ -16,6 +16,20 @@ TEST_CASE("a fresh judgement vouches for nothing") {
   CHECK(fresh.factor == 0.0);
 }
 
+TEST_CASE("no bound is finer than asked for and than the sample resolves") {
+  partial p(2);
+  p.view().resolution() = 0.05;
+  const auto stated = [&](double bound, double asked) {
+    return no_finer({bound, bound_kind::normal, true}, asked, p.view()).epsilon;
+  };
+  CHECK(stated(0.01, 0.1) == 0.05);
+  CHECK(stated(0.01, 0.02) == 0.02);
+  CHECK(stated(0.07, 0.1) == 0.07);
+  CHECK(std::isinf(stated(std::numeric_limits<double>::infinity(), 0.1)));
+  p.view().resolution() = 0.0;
+  CHECK(stated(0.01, 0.1) == 0.01);
+}
+
 TEST_CASE("the outlook concept asks for every member, and for noexcept") {
   struct no_sizes {
     int heads() noexcept;

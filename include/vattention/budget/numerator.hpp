@@ -33,7 +33,7 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
   judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
-    return bound_numerator(state, z_);
+    return no_finer(bound_numerator(state, z_), asked_, state);
   }
 
   template <outlook Look>

@@ -30,7 +30,8 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
   judgement judge(const partial_view& state, workspace& /*ws*/) const noexcept {
-    return bound_denominator(state, quantile(state.uncertain()), bound_kind::student_t);
+    return no_finer(bound_denominator(state, quantile(state.uncertain()), bound_kind::student_t),
+                    asked_, state);
   }
 
   template <outlook Look>

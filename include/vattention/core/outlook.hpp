@@ -26,6 +26,13 @@ struct judgement {
   double least = 0.0;
 };
 
+/// For budgets that draw once: no bound finer than the error asked for and than what the sample can resolve,
+/// for of that nothing has been measured.
+inline judgement no_finer(judgement judged, double asked, const partial_view& state) noexcept {
+  judged.epsilon = std::max(judged.epsilon, std::min(asked, state.resolution()));
+  return judged;
+}
+
 /// What a budget wants done next.
 enum class decision : std::uint8_t {
   stop,      ///< this sample is the last one
