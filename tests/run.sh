@@ -7,8 +7,9 @@ usage() {
 Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize]
 
 Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs every test:
-  release   optimised, warnings are errors; all tests, examples, benchmarks built; if a compiler is
-            named, without the benchmarks and the second runs named below
+  release   optimised, warnings are errors; all tests, examples, benchmarks built (these without
+            optimisation, to see that they compile); if a compiler is named, without the benchmarks, the
+            second runs named below and the compilation of each header for itself
   sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
             itself, the examples, the statistical ones and the second run of each program under other kernel rows
             (the tests of the kernels run every row): no different there, and slow
@@ -32,13 +33,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 groups=(build tests bench examples)
-options=()
+options=(-DVATTN_BENCH_UNOPTIMISED=ON)
 without=()
 suffix=
 if [ -n "$compiler" ]; then
   suffix=-$(basename "$compiler")
   options=(-DVATTN_BUILD_BENCH=OFF)
-  without=(-LE '^isa$')
+  without=(-LE '^isa$' -E '^headers')
   case $compiler in clang++) groups=(clang "${groups[@]}") ;; esac
   export CXX=$compiler
 fi

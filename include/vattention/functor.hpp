@@ -180,6 +180,8 @@ private:
                 workspace& ws, Watch watch) const {
     require_call(queries, kv, index);
     ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
+    if constexpr (detail::takes_proposals<base_sampling_type>)
+      ws.reserve_proposals(queries.heads, kv.rows());
     if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
     if constexpr (knows_values<top_k_type>) ws.value_square = index.mean_value_square();
     const decode<View> call(queries, kv, key);

@@ -57,11 +57,11 @@ TEST_CASE("nothing is left of a limit that is reached, nor where nothing was dra
 }
 
 TEST_CASE("sizes within a limit") {
-  CHECK(within(3.0, 100, 200) == 200);
-  CHECK(within(3.0, 100, 1000) == 300);
-  CHECK(within(1.04, 100, 1000) == 100);  // hardly more
-  CHECK(within(1.5, 1, 1000) == 1);
-  CHECK(within(3.0, 100, 50) == 100);
+  CHECK(limited_size(3.0, 100, 200) == 200);
+  CHECK(limited_size(3.0, 100, 1000) == 300);
+  CHECK(limited_size(1.04, 100, 1000) == 100);  // hardly more
+  CHECK(limited_size(1.5, 1, 1000) == 1);
+  CHECK(limited_size(3.0, 100, 50) == 100);
 }
 
 TEST_CASE("a negative number of bytes is refused") {

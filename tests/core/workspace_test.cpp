@@ -59,6 +59,7 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   workspace ws;
   const index_t rows = 700, key_dim = 33, value_dim = 17;
   ws.reserve(3, rows, key_dim, value_dim, true);
+  ws.reserve_proposals(3, rows);
   ws.reserve_bounds(3, rows);
   // Written from end to end; the address sanitizer objects if one is short.
   const auto fill = [](auto& buffer, index_t count) {
@@ -76,6 +77,11 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.query_terms, 4 * 3);
   fill(ws.code_dots, 2 * (3 + 1) * workspace::block);
   fill(ws.draws.constants, 8 * 3);
+  fill(ws.draws.numbers, rows);
+  fill(ws.draws.keys, 3 * rows);
+  fill(ws.draws.shares, 3 * rows);
+  fill(ws.draws.histograms, 3 * share_histogram::buckets);
+  fill(ws.draws.scales, 3);
   fill(ws.lower, rows);
   fill(ws.upper, rows);
   fill(ws.ranges, 2 * 3);

@@ -170,3 +170,17 @@ TEST_CASE("an audit inside a ledger", "[ledgered]") {
   CHECK(both.functor().report().total.calls == 6);
   CHECK(both.functor().report().delta == 0.1 / 6);
 }
+
+TEST_CASE("what is asked of a ledger's functor may be in any unit, or a limit", "[ledgered]") {
+  const delta_plan plan{.layers = 1, .query_heads = 2, .steps = 5};
+  const ledgered of_values(epsilon_of_values{0.1}, delta{0.1}, plan, presets::standard);
+  const ledgered limited(at_most(fraction(0.3)), delta{0.1}, plan, presets::within);
+  workspace ws;
+  run(of_values, 2, ws);
+  CHECK(ws.certificates[0].scale == error_scale::values);
+  CHECK(of_values.report().spent == 4);
+  run(limited, 2, ws);
+  CHECK(ws.certificates[1].status == status::no_target);
+  CHECK(ws.certificates[1].delta == 0.01);
+  CHECK(limited.report().spent == 4);
+}

@@ -54,6 +54,7 @@ public:
   /// Begins a call on the workspace, with rows that are in the exact set already.
   void begin(bool scored, const std::vector<row_t>& already = {}) {
     ws.reserve(shape.heads, shape.rows, shape.dim, 4, scored);
+    ws.reserve_proposals(shape.heads, shape.rows);
     for (const row_t row : already) ws.exact.add(row);
     ws.exact.list();
   }

@@ -53,7 +53,7 @@ public:
       if (lost && !limited) return decision::read_all;
       size = lost ? look.population() - 1 : wanted(look, h);
       if (!limited && size > worth_drawing(look)) return decision::read_all;
-      if (limited) size = within(room, look.drawn(h), std::min(size, look.population() - 1));
+      if (limited) size = limited_size(room, look.drawn(h), std::min(size, look.population() - 1));
       more = more || size > look.drawn(h);
     }
     return more ? decision::grow : decision::stop;

@@ -39,7 +39,7 @@ public:
     bool more = false;
     for (int h = 0; h < look.heads(); ++h) {
       index_t& size = look.sizes()[static_cast<std::size_t>(h)];
-      size = vattn::within(room, look.drawn(h), look.population() - 1);
+      size = limited_size(room, look.drawn(h), look.population() - 1);
       more = more || size > look.drawn(h);
     }
     return more ? decision::grow : decision::stop;

@@ -48,7 +48,7 @@ enum class status : std::uint8_t {
   exact,             ///< every visible row was read; the bound is 0
   met,               ///< the asked epsilon is reached by the bound
   not_met,           ///< the budget allows no further look and the bound is above the asked epsilon
-  capped,            ///< the cap on sampled rows was reached first
+  capped,            ///< a limit on rows or bytes was reached first
   sample_too_small,  ///< too few uncertain rows were drawn to judge, and no further look is allowed
   no_target,         ///< no epsilon was asked; the bound is reported as it came out
   bound_violated,  ///< rows were above the bounds that the certificate rests on: nothing is vouched for

@@ -71,7 +71,7 @@ private:
 };
 
 /// `wanted` rows, but no more than `room` times those drawn; those drawn if that is hardly more.
-inline index_t within(double room, index_t drawn, index_t wanted) noexcept {
+inline index_t limited_size(double room, index_t drawn, index_t wanted) noexcept {
   constexpr double worthwhile = 1.05;
   const double most = room * static_cast<double>(drawn);
   if (static_cast<double>(wanted) > most) wanted = static_cast<index_t>(most);

@@ -122,6 +122,16 @@ public:
     rows_ = rows;
   }
 
+  /// Makes room for a sample in proportion to predicted weight.
+  void reserve_proposals(int heads, index_t rows) {
+    draws.numbers.reserve(rows);
+    draws.keys.reserve(heads * rows);
+    draws.shares.reserve(heads * rows);
+    draws.fresh.reset(rows);
+    draws.scales.reserve(heads);
+    reserve_looks(heads, rows);
+  }
+
   /// Makes room for bounds of every row's logit, for budgets that need a range.
   void reserve_bounds(int heads, index_t rows) {
     lower.reserve(rows);
@@ -129,6 +139,7 @@ public:
     ranges.reserve(2 * index_t{heads});
     draws.bounded.reserve(heads);
     draws.value_norms.reserve(rows);
+    reserve_looks(heads, rows);
   }
 
   partial_view head(index_t h) noexcept {
@@ -195,13 +206,11 @@ private:
     candidates.reserve(rows);
     picks.reserve(rows);
     products.reserve(g * rows);
-    draws.numbers.reserve(rows);
-    draws.keys.reserve(g * rows);
-    draws.shares.reserve(g * rows);
+  }
+  /// What samplers of unequal probabilities share.
+  void reserve_looks(index_t heads, index_t rows) {
     draws.refined.reset(rows);
-    draws.fresh.reset(rows);
-    draws.histograms.reserve(share_histogram::buckets * g);
-    draws.scales.reserve(g);
+    draws.histograms.reserve(share_histogram::buckets * heads);
   }
 
   index_t heads_ = 0, value_dim_ = 1, rows_ = 0;

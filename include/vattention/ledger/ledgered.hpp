@@ -29,11 +29,12 @@ public:
   using index_type = typename Functor::index_type;
   using workspace_type = typename Functor::workspace_type;
 
-  /// `make(epsilon, delta)` returns the functor for one certificate's share of `total`.
+  /// `make(asked, delta)` returns the functor for one certificate's share of `total`; what is asked may be an
+  /// epsilon in any unit, or a limit.
   /// @throws std::invalid_argument for a plan that is none, or a functor of another delta.
-  template <class Make>
-    requires std::same_as<std::invoke_result_t<Make&, epsilon, delta>, Functor>
-  ledgered(epsilon asked, delta total, const delta_plan& plan, Make make)
+  template <class Asked, class Make>
+    requires std::same_as<std::invoke_result_t<Make&, Asked, delta>, Functor>
+  ledgered(Asked asked, delta total, const delta_plan& plan, Make make)
       : ledger_(std::make_unique<delta_ledger>(total, plan)),
         functor_(make(asked, delta(ledger_->share()))) {
     require(functor_.budget().delta() == ledger_->share(), "ledgered",
@@ -80,7 +81,7 @@ private:
   Functor functor_;
 };
 
-template <class Make>
-ledgered(epsilon, delta, delta_plan, Make) -> ledgered<std::invoke_result_t<Make&, epsilon, delta>>;
+template <class Asked, class Make>
+ledgered(Asked, delta, delta_plan, Make) -> ledgered<std::invoke_result_t<Make&, Asked, delta>>;
 
 }  // namespace vattn
