@@ -66,6 +66,20 @@ TEST_CASE("for a sampler every weight's upper bound is kept, and rows without on
   }
 }
 
+TEST_CASE("one loose bound far above the others does not hide them", "[range]") {
+  test::prepared_call c({300, 64, 1});
+  // A long key across the query: its logit is small, its bound is not.
+  Eigen::VectorXf across = c.head.keys.row(20).transpose();
+  const Eigen::VectorXf q = c.head.queries.row(0).transpose();
+  across -= across.dot(q) / q.squaredNorm() * q;
+  c.head.keys.row(20) = 3e4F * across.transpose().normalized();
+  bound(c, {1, 2}, true);
+  REQUIRE(c.ws.ranges[0] > 100.0);
+  const auto weights = c.ws.seen.scores(0);
+  CHECK(weights[1] == 0.0F);
+  for (std::size_t row = 3; row < 300; ++row) CHECK(weights[row] > 0.0F);
+}
+
 TEST_CASE("a row without bounds makes the range unknown, a hidden one does not count", "[range]") {
   test::prepared_call c({300, 64, 2});
   std::vector<float> bias(600, 0.0F);

@@ -118,3 +118,15 @@ TEST_CASE("a fixed-point sum", "[audit_counters]") {
   sum.add(std::nan(""));
   CHECK(sum.value() == 125.0 + 2048.0);
 }
+
+TEST_CASE("room for rounding is of the exact quantity, whatever the unit", "[audit_counters]") {
+  audit_counters counters;
+  comparison tiny{3e-6, 0.0, {}};  // asked for an absolute 1e-6 of an output of norm .01
+  tiny.size = 0.01;
+  counters.add(met(1e-6), 1e-6, tiny);
+  comparison large{1.5, 0.0, {}};  // asked for an absolute 1 of an output of norm 1e6
+  large.size = 1e6;
+  counters.add(met(1.0), 1.0, large);
+  CHECK(counters.row(0, 0, 0).within_asked == 1);
+  CHECK(counters.row(0, 0, 0).within_bound == 1);
+}

@@ -80,6 +80,10 @@ TEST_CASE("relative distance of vectors", "[comparison]") {
         Approx(0.1 * std::hypot(static_cast<double>(want[0]), static_cast<double>(want[1]))));
   CHECK(output_error(got, want, 2, 0.5) == Approx(2.0 * output_error(got, want, 2, 1.0)));
   CHECK(output_error(want, want, 2, 0.0) == 0.0);
+  CHECK(size_in_units(want, 2, std::nan("")) == 1.0);
+  CHECK(size_in_units(want, 2, 2.0) ==
+        Approx(0.5 * std::hypot(static_cast<double>(want[0]), static_cast<double>(want[1]))));
+  CHECK(size_in_units(zero, 2, 0.0) == 0.0);
 }
 
 TEST_CASE("the denominator's error comes from logarithms", "[comparison]") {

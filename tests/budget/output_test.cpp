@@ -167,15 +167,17 @@ TEST_CASE("a limit stops growth and shows in the status", "[budget]") {
   };
   CHECK(policy.next(look) == decision::grow);
   CHECK(look.sizes()[0] == allowed());
-  CHECK(look.sizes()[0] > 2500);
+  CHECK(look.sizes()[0] > 2800);
   look = one_head(1000, 1, 1600.0);  // less is wanted than is allowed
   CHECK(policy.next(look) == decision::grow);
   CHECK(std::abs(look.sizes()[0] - with_room(1600)) <= 2);
   look = one_head(2900, 2, 30000.0);
   CHECK(policy.next(look) == decision::stop);
-  look = one_head(2000, 6, 30000.0);
+  look = one_head(1000, 5, 1600.0);  // the sixth look has all that is allowed
   CHECK(policy.next(look) == decision::grow);
   CHECK(look.sizes()[0] == allowed());
+  look = one_head(2000, 6, 30000.0);
+  CHECK(policy.next(look) == decision::stop);
   look = one_head(5000, 1, 30000.0);  // the base sample may exceed the limit
   CHECK(policy.next(look) == decision::stop);
 

@@ -100,6 +100,29 @@ TEST_CASE("the output takes a pilot and a look, or is read whole") {
                  });
 }
 
+TEST_CASE("a loose bound far above all others costs rows, not the proof") {
+  synthetic_head head = make_head(head_kind::mixed, 4096, 64, 32, 1, 4);
+  const Eigen::VectorXf q = head.queries.row(0).transpose();
+  Eigen::VectorXf across = head.keys.row(700).transpose();
+  across -= across.dot(q) / q.squaredNorm() * q;
+  head.keys.row(700) = 3e4F * across.transpose().normalized();
+  const exact_attention want = reference(head.group(), head.view());
+  workspace ws;
+  const auto check = [&](const auto& functor, auto error) {
+    for (std::uint64_t seed = 0; seed < 5; ++seed) {
+      const result got =
+          functor(head.group(), head.view(), functor.make_index(head.view()), {.seed = seed}, ws);
+      const certificate& c = got.certificates[0];
+      if (c.holds()) CHECK(error(got) <= c.epsilon + 1e-5);
+    }
+  };
+  check(presets::strict_denominator(epsilon{0.3}, delta{0.1}), [&](const result& got) {
+    return std::fabs(std::expm1(got.log_sum_exp[0] - want.log_sum_exp[0]));
+  });
+  check(presets::strict_output(epsilon{0.3}, delta{0.1}),
+        [&](const result& got) { return relative_error(got.output.row(0), want.output.row(0)); });
+}
+
 TEST_CASE("an epsilon out of reach ends in the dense result") {
   const synthetic_head head = make_head(head_kind::flat, 2048, 64, 32, 1, 4);
   const auto functor = presets::strict_output(epsilon{1e-4}, delta{0.1});

@@ -32,7 +32,7 @@ TEST_CASE("a limit is spent whatever the sample shows, and no limit reads everyt
   fake_outlook look(2, 10000, 100);
   for (int h = 0; h < 2; ++h) {
     look.state(h).rows_total() = 10000.0;
-    look.state(h).rows_sampled() = 100.0;
+    look.state(h).rows_sampled() = look.state(h).uncertain() = 100.0;
     look.judged(h) = {0.001, bound_kind::rank_quantile, true, 1.0};
   }
   CHECK(budget::within<>(at_most(rows(1000))).next(look) == decision::grow);
@@ -83,4 +83,22 @@ TEST_CASE("more rows allow a smaller error", "[budget]") {
   }
   const certificate whole = call(presets::within(at_most(fraction(1.0)), delta{0.1}), head, 1);
   CHECK(whole.status == status::exact);
+}
+
+TEST_CASE("a limit holds for a group that shares its heavy rows and nothing else", "[budget]") {
+  synthetic_head head = make_head(head_kind::flat, 16384, 64, 64, 4, 3);
+  const Eigen::VectorXf common = head.queries.colwise().mean().normalized();
+  for (index_t row = 2000; row < 2060; ++row)
+    head.keys.row(row) += 60.0F * common.transpose() + 0.02F * head.keys.row(row - 100);
+  index_t above = 0;
+  for (const double share : {0.03, 0.05, 0.15}) {
+    const auto functor = presets::within(at_most(fraction(share)), delta{0.1});
+    for (std::uint64_t seed = 0; seed < 10; ++seed) {
+      const certificate c = call(functor, head, seed);
+      CHECK(c.density() <= 1.01 * share);
+      CHECK(c.density() > 0.75 * share);
+      above += c.density() > share ? 1 : 0;
+    }
+  }
+  CHECK(above <= 1);
 }

@@ -108,4 +108,7 @@ TEST_CASE("an explanation in words") {
   CHECK(out.str().find("look 1: ") != std::string::npos);
   CHECK(out.str().find("query 1: met, error at most 0.0") != std::string::npos);
   CHECK(out.str().find("(values) at delta 0.1, measured_per_row") != std::string::npos);
+  const auto other = presets::strict_denominator(epsilon{0.2}, delta{0.1});
+  out << other.explain(head.group(), head.view(), other.make_index(head.view()), {}, ws);
+  CHECK(out.str().find("(denominator) at delta 0.1, proved") != std::string::npos);
 }

@@ -29,23 +29,45 @@ TEST_CASE("a limit binds if all rows exceed it") {
   CHECK_FALSE(at_most(rows(10000)).binds(look));
   CHECK_FALSE(at_most(fraction(1.0)).binds(look));
   CHECK(at_most(fraction(0.5)).binds(look));
-  CHECK(at_most_bytes(639'999).binds(look));
-  CHECK_FALSE(at_most_bytes(640'000).binds(look));
+  const index_t all = 1000 + 64 * (100 + 9700);  // what was touched, and the rows not read yet
+  CHECK(at_most_bytes(all - 1).binds(look));
+  CHECK_FALSE(at_most_bytes(all).binds(look));
   CHECK(at_most_bytes(0).binds(look));
 }
 
 TEST_CASE("a sample may grow to what is left, less three standard deviations") {
-  const auto want = [](double by, double drawn) {
-    return 1.0 + by - 3.0 * by * std::sqrt(1.0 / drawn + 1.0 / (by * drawn));
+  // x + 3 sqrt(x) new rows of one head whose sample counts as 400
+  const auto want = [](double left) {
+    return 1.0 + std::pow(std::sqrt(left + 2.25) - 1.5, 2.0) / 400.0;
   };
   fake_outlook look = look_at(400);
-  CHECK(at_most(rows(1800)).growth(look) == Approx(want(3.0, 400.0)));  // 1200 are left
-  CHECK(at_most(fraction(0.18)).growth(look) == Approx(want(3.0, 400.0)));
+  CHECK(at_most(rows(1800)).growth(look) == Approx(want(1200.0)));
+  CHECK(at_most(fraction(0.18)).growth(look) == Approx(want(1200.0)));
   const auto bytes = static_cast<index_t>(look.fixed_bytes());
-  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(look) == Approx(want(3.0, 400.0)));
+  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(look) == Approx(want(1200.0)));
   // What a drawn row costs beside its key and value is in what was touched.
   fake_outlook dear = look_at(400, 128.0);
-  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(dear) == Approx(want(1.0, 400.0)));
+  CHECK(at_most_bytes(bytes + 4 * 400 * 64).growth(dear) == Approx(want(400.0)));
+}
+
+TEST_CASE("a group's sample is taken to grow as fast as its heads' own tails may") {
+  const auto growth = [](double sampled, double uncertain) {
+    fake_outlook look(2, 9800, 100);
+    for (int h = 0; h < 2; ++h) {
+      look.state(h).rows_total() = 10000.0;
+      look.state(h).rows_sampled() = sampled;
+      look.state(h).uncertain() = uncertain;
+    }
+    return at_most(rows(1000)).growth(look);
+  };
+  const auto want = [](double sampled, double doubling) {
+    return 1.0 + std::pow(std::sqrt(1000.0 - sampled + 2.25) - 1.5, 2.0) / doubling;
+  };
+  // 40 certain rows; the same tail of 60 for both, a tail each, nothing but certain rows
+  CHECK(growth(100.0, 60.0) == Approx(want(100.0, 100.0 * (60.0 + 3.0 * std::sqrt(60.0)) / 60.0)));
+  CHECK(growth(160.0, 120.0) == Approx(want(160.0, 200.0)));
+  CHECK(growth(100.0, 0.0) == Approx(want(100.0, 200.0)));
+  CHECK(growth(100.0, 100.0) == Approx(want(100.0, 130.0)));
 }
 
 TEST_CASE("nothing is left of a limit that is reached, nor where nothing was drawn") {

@@ -23,7 +23,8 @@ inline index_t pack_residual(index_t visible, workspace& ws) noexcept {
 }
 
 /// Upper bounds of weights relative to the largest finite one into ws.seen: +inf where a row cannot be
-/// bounded, 0 for rows that are read anyway.
+/// bounded, 0 for rows that are read anyway or hidden and for no others: what is far below one loose bound may
+/// still be all that counts.
 inline void keep_weights(const kernels::table& kernels, index_t visible, int h,
                          workspace& ws) noexcept {
   constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -40,7 +41,9 @@ inline void keep_weights(const kernels::table& kernels, index_t visible, int h,
   kernels.exp_shifted(weight, visible, ceiling, weight);
   for (index_t row = 0; row < visible; ++row) {
     weight[row] *= 1.0F + 0x1p-16F;
-    if (std::isnan(weight[row])) weight[row] = infinity;
+    const bool counts = ws.upper[row] > -infinity && !ws.exact.contains(static_cast<row_t>(row));
+    if (counts) weight[row] = std::max(weight[row], std::numeric_limits<float>::min());
+    if (std::isnan(ws.upper[row])) weight[row] = infinity;
   }
 }
 

@@ -61,11 +61,14 @@ public:
       attainable_.add(error.mass.attainable);
     }
     if (c.status == status::non_finite) return;
-    const double certified = c.quantity == quantity::denominator ? error.denominator : error.output;
+    const bool of_denominator = c.quantity == quantity::denominator;
+    const double certified = of_denominator ? error.denominator : error.output;
+    const double of_output = audit_row::rounding * error.size;
+    const double room = of_denominator ? audit_row::rounding : of_output;
     count(claims_, true);
-    count(within_asked_, certified <= asked + audit_row::rounding);
-    count(within_bound_, certified <= c.epsilon + audit_row::rounding);
-    count(output_within_asked_, error.output <= asked + audit_row::rounding);
+    count(within_asked_, certified <= asked + room);
+    count(within_bound_, certified <= c.epsilon + room);
+    count(output_within_asked_, error.output <= asked + of_output);
     output_error_.add(error.output);
     denominator_error_.add(error.denominator);
     largest_output_error_.add(error.output);

@@ -15,8 +15,8 @@ namespace vattn {
 ///
 /// A call whose status is `non_finite` claims nothing: it is counted there and left out of `claims`
 /// and all that follows from it. An error that is NaN although something was claimed is a miss;
-/// errors enter means as 1024 at most. Errors are relative, compared with 1e-5 to spare: float
-/// rounding.
+/// errors enter means as 1024 at most. Errors are in the unit of the certificates, compared with 1e-5 of the
+/// exact quantity to spare: float rounding.
 struct audit_row {
   static constexpr double rounding = 1e-5;
 
@@ -81,6 +81,8 @@ struct audit_report {
   index_t every = 0;
   std::vector<audit_row> rows;
   audit_row total;
+  /// What output errors are measured in.
+  error_scale scale = error_scale::output;
 };
 
 inline audit_row& audit_row::operator+=(const audit_row& other) noexcept {

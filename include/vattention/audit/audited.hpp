@@ -92,8 +92,13 @@ public:
 
   /// What has been counted so far. Allocates.
   audit_report report() const {
-    audit_report all{
-        budget().asked(), budget().delta(), budget().guarantees(), plan_.every, {}, {}};
+    audit_report all{budget().asked(),
+                     budget().delta(),
+                     budget().guarantees(),
+                     plan_.every,
+                     {},
+                     {},
+                     detail::scale_of<std::remove_cvref_t<decltype(functor_.budget())>>};
     if (counters_ == nullptr) return all;
     all.rows.reserve(heads());
     for (int layer = 0; layer < plan_.layers; ++layer)
@@ -142,12 +147,14 @@ private:
     for (int h = 0; h < queries.heads; ++h) {
       const auto i = static_cast<std::size_t>(h);
       const auto logits = ws.exact.seen.scores(h).first(static_cast<std::size_t>(call.visible));
-      const comparison with{output_error(got.output.row(h).data(), want.output.row(h).data(),
-                                         kv.value_dim(), got.certificates[i].unit),
-                            denominator_error(got.log_sum_exp[i], want.log_sum_exp[i]),
-                            mass_read_exactly(logits, want.log_sum_exp[i], ws.call.exact.rows(),
-                                              drawn_by_weight(ws.call.drawn), ws.exact.exact.rows(),
-                                              best, ws.logits.first(call.visible))};
+      const comparison with{
+          output_error(got.output.row(h).data(), want.output.row(h).data(), kv.value_dim(),
+                       got.certificates[i].unit),
+          denominator_error(got.log_sum_exp[i], want.log_sum_exp[i]),
+          mass_read_exactly(logits, want.log_sum_exp[i], ws.call.exact.rows(),
+                            drawn_by_weight(ws.call.drawn), ws.exact.exact.rows(), best,
+                            ws.logits.first(call.visible)),
+          size_in_units(want.output.row(h).data(), kv.value_dim(), got.certificates[i].unit)};
       counters_of(key.layer, key.head)[h].add(got.certificates[i], budget().asked(), with);
     }
   }

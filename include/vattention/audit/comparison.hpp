@@ -26,6 +26,8 @@ struct exact_mass {
 struct comparison {
   double output = 0.0, denominator = 0.0;
   exact_mass mass;
+  /// ||o|| in the unit of the output's error: 1 for a relative one.
+  double size = 1.0;
 };
 
 /// The rows of a draw by predicted weight: one whose probabilities differ. None of a uniform one.
@@ -80,6 +82,14 @@ inline double relative_distance(const float* got, const float* want, index_t dim
     norm += w * w;
   }
   return off == 0.0 ? 0.0 : std::sqrt(off / norm);
+}
+
+/// ||x|| of `[dim]` in units of a certificate; 1 where that is ||x|| itself, so where `unit` is NaN.
+inline double size_in_units(const float* x, index_t dim, double unit) noexcept {
+  if (std::isnan(unit)) return 1.0;
+  double square = 0.0;
+  for (index_t j = 0; j < dim; ++j) square += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+  return square == 0.0 ? 0.0 : std::sqrt(square) / unit;
 }
 
 /// ||got - want|| of `[dim]` in units of a certificate: relative to ||want|| where `unit` is NaN.

@@ -17,7 +17,7 @@ struct diagnosis_rules {
   index_t calls = 30;
 
   /// low_sparsity: calls that drew a sample read this share of the rows or more, at an asked
-  /// epsilon of `high_epsilon` or more. Half: from there on gathering single rows saves little
+  /// epsilon of `high_epsilon` or more (none if it is absolute). Half: from there on gathering single rows saves little
   /// beside a dense stream; at epsilon .1 the default reads 13 % on captured heads with flat ones
   /// over-represented.
   double dense = 0.5, high_epsilon = 0.1;
@@ -73,8 +73,9 @@ public:
 
   void judge() {
     const bool asked = !std::isnan(report_.epsilon_asked);
-    const bool dense = asked && row_.sampled_density() >= rules_.dense &&
-                       report_.epsilon_asked >= rules_.high_epsilon;
+    const bool high =
+        report_.scale != error_scale::absolute && report_.epsilon_asked >= rules_.high_epsilon;
+    const bool dense = asked && high && row_.sampled_density() >= rules_.dense;
     if (dense) add(finding::low_sparsity, row_.sampled_density(), rules_.dense);
     unsampled();
     const double missed = row_.mean_attainable() - row_.mean_covered();

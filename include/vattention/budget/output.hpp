@@ -19,8 +19,8 @@ namespace vattn::budget {
 /// After 6 looks, or where more than 70 % of the residual would be drawn, everything is read; at once, if
 /// 70 % would not do even without inflation.
 ///
-/// A `read_limit` stops growth and replaces reading everything; the certificate then says `capped` and what
-/// was reached.
+/// A `read_limit` stops growth and replaces reading everything: the sixth look has all that it allows. The
+/// certificate then says `capped` and what was reached.
 /// Looking repeatedly at one sample is paid for by the inflation, which is measured, not proved.
 template <class Target = epsilon>
 class output {
@@ -44,12 +44,13 @@ public:
   template <outlook Look>
   decision next(Look& look) const noexcept {
     const bool limited = limit_.binds(look);
+    const bool last = limited && look.look() >= most_looks;
     const double room = limited ? limit_.growth(look) : 0.0;
     bool more = false;
     for (int h = 0; h < look.heads(); ++h) {
       index_t& size = look.sizes()[static_cast<std::size_t>(h)] = look.drawn(h);
-      if (met(look.judged(h))) continue;
-      const bool lost = look.look() >= most_looks || hopeless(look, h);
+      if (met(look.judged(h)) || last) continue;
+      const bool lost = look.look() >= most_looks - (limited ? 1 : 0) || hopeless(look, h);
       if (lost && !limited) return decision::read_all;
       size = lost ? look.population() - 1 : wanted(look, h);
       if (!limited && size > worth_drawing(look)) return decision::read_all;

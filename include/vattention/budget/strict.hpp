@@ -97,10 +97,10 @@ private:
   /// The radius that would do. An output's norm enters as estimated; 3 % are left for that.
   double allowed(const partial_view& state) const noexcept {
     if (!std::isfinite(state.max_logit())) return 0.0;
-    const double reach = asked_ - rounding_room;
-    if constexpr (What == quantity::denominator) return 0.9999 * reach * state.floor();
-    const double asked = scale == error_scale::output ? reach : asked_;
-    return 0.97 * largest_error<scale>(state, asked) * state.denominator();
+    if constexpr (What == quantity::denominator)
+      return 0.9999 * (asked_ - rounding_room) * state.floor();
+    const double error = largest_error<scale>(state, asked_) - output_rounding(state);
+    return 0.97 * error * state.denominator();
   }
 
   double asked_, delta_;

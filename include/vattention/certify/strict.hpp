@@ -81,6 +81,12 @@ inline double largest_output_norm(const partial_view& state, double norm,
   return std::numeric_limits<double>::infinity();
 }
 
+/// Room for the rounding of an output, absolute.
+inline double output_rounding(const partial_view& state) noexcept {
+  const double norm = numerator_norm(state) / state.denominator();
+  return rounding_room * std::max(norm, unit_of<error_scale::values>(state));  // norm if NaN
+}
+
 /// ||o^ - o|| <= err = t(b) / D^, in units of `Scale`: err / (||o^|| - err) relative to ||o||.
 template <error_scale Scale = error_scale::output>
 judgement bound_output_strictly(const partial_view& state, double log_term) noexcept {
@@ -89,9 +95,8 @@ judgement bound_output_strictly(const partial_view& state, double log_term) noex
   const double norm = numerator_norm(state) / state.denominator();
   const double b = largest_output_norm(state, norm, log_term);
   if (!std::isfinite(b)) return judged;
-  const double length = std::max(norm, unit_of<error_scale::values>(state));  // norm if NaN
   const double err =
-      output_radius(state, b, log_term) / state.denominator() + rounding_room * length;
+      output_radius(state, b, log_term) / state.denominator() + output_rounding(state);
   const double bound = in_units<Scale>(state, err);
   if (state.sampled_shards() <= 1.0 && std::isfinite(bound)) {
     judged.epsilon = bound;

@@ -94,6 +94,20 @@ inline constexpr bool sampler_suits<Budget, Sampler> = false;
 template <wants_bounded_draw Budget, takes_bounds Sampler>
 inline constexpr bool sampler_suits<Budget, Sampler> = Budget::bounded_draw_of == Sampler::what;
 
+/// False only where one sampler follows proposals or bounds and the other one does not, and where samplers
+/// follow bounds that no budget has asked for.
+template <class P>
+inline constexpr int follows = takes_proposals<P> ? 1
+                               : takes_bounds<P>  ? 2
+                                                  : 0;
+template <class Base, class Dynamic>
+inline constexpr bool follow_alike =
+    absent<Base> || absent<Dynamic> || follows<Base> == follows<Dynamic>;
+template <class Sampler, class Budget>
+inline constexpr bool bounds_are_asked_for = true;
+template <takes_bounds Sampler, budget_policy Budget>
+inline constexpr bool bounds_are_asked_for<Sampler, Budget> = needs_ceiling<Budget>;
+
 }  // namespace detail
 
 /// Checks a pack of policies once, with one sentence for each thing that can be wrong.
@@ -149,7 +163,7 @@ struct composition {
   static_assert(
       detail::scale_is_known<one<role::budget>, one<role::top_k>>,
       "vattention: budget: its errors are measured in values, want a top_k predictor whose "
-      "index knows them (knows_values; top_k::key_code and top_k::cascade do)");
+      "index knows them (knows_values; top_k::key_code, cascade and bounded_code do)");
   static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
                 "variance_at, resolution (see core/concepts.hpp)");
@@ -164,6 +178,13 @@ struct composition {
                     detail::sampler_suits<one<role::budget>, one<role::dynamic_sampling>>,
                 "vattention: budget: strict wants base_sampling::bounded and "
                 "dynamic_sampling::bounded of its own quantity");
+  static_assert(
+      detail::follow_alike<one<role::base_sampling>, one<role::dynamic_sampling>>,
+      "vattention: dynamic_sampling: want one that follows what the base sampling follows "
+      "(proposals, bounds or neither)");
+  static_assert(detail::bounds_are_asked_for<one<role::base_sampling>, one<role::budget>>,
+                "vattention: budget: the samplers follow bounds, want a budget that needs them "
+                "(needs_ceiling; budget::strict does)");
   static_assert(detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
                 "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
                 "that makes them (proposes_weights; top_k::key_code and top_k::cascade do)");

@@ -79,8 +79,11 @@ inline std::ostream& operator<<(std::ostream& out, const explanation& all) {
   for (std::size_t h = 0; h < all.certificates.size(); ++h) {
     const certificate& c = all.certificates[h];
     out << "query " << h << ": " << to_string(c.status) << ", error at most " << c.epsilon << " ("
-        << to_string(c.scale) << ") at delta " << c.delta << ", " << to_string(c.basis) << ", "
-        << 100.0 * c.density() << " % of " << c.rows_total << " rows\n";
+        << (c.quantity == quantity::output && c.scale != error_scale::output
+                ? to_string(c.scale)
+                : to_string(c.quantity))
+        << ") at delta " << c.delta << ", " << to_string(c.basis) << ", " << 100.0 * c.density()
+        << " % of " << c.rows_total << " rows\n";
   }
   return out;
 }

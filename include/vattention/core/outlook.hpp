@@ -13,7 +13,7 @@ namespace vattn {
 
 /// A budget's judgement of one head's sample.
 struct judgement {
-  /// Bound on the relative error of the budget's quantity; +inf if none can be formed.
+  /// Bound on the error of the budget's quantity, in the budget's unit; +inf if none can be formed.
   double epsilon = std::numeric_limits<double>::infinity();
   bound_kind bound = bound_kind::none;
   /// Enough uncertain rows to judge by.

@@ -16,8 +16,9 @@ namespace vattn {
 /// logits that are not finite, which the dense kernel takes.
 ///
 /// The size of a Poisson sample is random. A growth aims at what is left of the limit less three standard
-/// deviations of what it will take, so the limit is exceeded by chance only (3 in 1,000 growths at most by the
-/// normal law, and then by a few rows); the next growth comes nearer.
+/// deviations of what it will draw, so the limit is exceeded by chance only, and then by a few rows; the next
+/// growth comes nearer. A group's heads are taken to share as many rows as they do so far, and no more than
+/// that grows.
 class read_limit {
 public:
   /// No limit.
@@ -33,21 +34,21 @@ public:
   /// True if reading every row would exceed the limit.
   template <outlook Look>
   bool binds(Look& look) const noexcept {
-    return kind_ != kind::none && most(look) < look.state(0).rows_total() * each(look);
+    const partial_view state = look.state(0);
+    const double unread = state.rows_total() - state.rows_exact() - state.rows_sampled();
+    const double each = kind_ == kind::bytes ? look.row_bytes() : 1.0;
+    return kind_ != kind::none && most(look) < touched(look) + unread * each;
   }
 
-  /// How many times as large the sample may become, 1 at least.
+  /// How many times as large the sample of each head may become, 1 at least.
   template <outlook Look>
   double growth(Look& look) const noexcept {
-    const partial_view state = look.state(0);
-    const double drawn = state.rows_sampled();
-    const double fixed = kind_ == kind::bytes ? look.fixed_bytes() : state.rows_exact();
-    const double touched = kind_ == kind::bytes ? state.bytes_touched() : fixed + drawn;
-    const double left = most(look) - touched;
-    if (!(left > 0.0) || !(touched > fixed) || drawn == 0.0) return 1.0;
-    const double by = left / (touched - fixed);
-    const double unsure = 3.0 * by * std::sqrt(1.0 / drawn + 1.0 / (by * drawn));
-    return 1.0 + std::max(0.0, by - unsure);
+    const double drawn = look.state(0).rows_sampled();
+    const double left = most(look) - touched(look);
+    if (!(left > 0.0) || drawn == 0.0) return 1.0;
+    const double cost = kind_ == kind::bytes ? (touched(look) - look.fixed_bytes()) / drawn : 1.0;
+    const double new_rows = std::sqrt(left / cost + 2.25) - 1.5;  // x + 3 sqrt(x) = left / cost
+    return 1.0 + new_rows * new_rows / rows_of_doubling(look);
   }
 
 private:
@@ -56,13 +57,38 @@ private:
       : kind_(what), rows_(rows), bytes_(bytes) {}
 
   template <outlook Look>
-  double each(Look& look) const noexcept {
-    return kind_ == kind::bytes ? look.row_bytes() : 1.0;
-  }
-  template <outlook Look>
   double most(Look& look) const noexcept {
     if (kind_ == kind::bytes) return bytes_;
     return static_cast<double>(rows_.of(static_cast<index_t>(look.state(0).rows_total())));
+  }
+  /// What the call has read so far.
+  template <outlook Look>
+  double touched(Look& look) const noexcept {
+    const partial_view state = look.state(0);
+    return kind_ == kind::bytes ? state.bytes_touched() : state.rows_exact() + state.rows_sampled();
+  }
+
+  /// Rows that the group would draw if every head's size doubled: those of one head at least, those of all
+  /// heads at most. In between: a head that has S certain rows of its m has to raise its probabilities by
+  /// m / (m - S), and the group's uncertain rows, with room for their chance, grow no faster.
+  template <outlook Look>
+  static double rows_of_doubling(Look& look) noexcept {
+    double of_one = 0.0, of_all = 0.0, uncertain = 0.0;
+    for (int h = 0; h < look.heads(); ++h) {
+      const auto size = static_cast<double>(look.drawn(h));
+      of_one = std::max(of_one, size);
+      of_all += size;
+      uncertain = std::max(uncertain, look.state(h).uncertain());
+    }
+    const double settled = std::max(0.0, look.state(0).rows_sampled() - uncertain);
+    uncertain += 3.0 * std::sqrt(uncertain);
+    double shared = of_one;
+    for (int h = 0; h < look.heads(); ++h) {
+      const auto size = static_cast<double>(look.drawn(h));
+      shared = size > settled ? std::max(shared, size * uncertain / (size - settled)) : of_all;
+      if (shared >= of_all) return of_all;
+    }
+    return shared;
   }
 
   kind kind_ = kind::none;
