@@ -31,10 +31,9 @@ inline std::ostream& operator<<(std::ostream& out, const audit_row& row) {
 /// The table: a head a line (heads without an audited call are left out), then all together, then
 /// how the calls ended. Shares in %.
 inline std::ostream& operator<<(std::ostream& out, const audit_report& report) {
-  const bool relative = report.scale == error_scale::output;
-  out << "audit of about one call in " << report.every << "; asked: " << to_string(report.quantity)
-      << (relative ? "" : " in units: ") << (relative ? "" : to_string(report.scale))
-      << " error <= " << report.epsilon_asked << " in " << 100.0 * (1.0 - report.delta)
+  out << "audit of about one call in " << report.every << "; asked: " << to_string(report.quantity);
+  if (report.scale != error_scale::output) out << " in units: " << to_string(report.scale);
+  out << " error <= " << report.epsilon_asked << " in " << 100.0 * (1.0 - report.delta)
       << " % of calls\n"
          "head            error within asked  within  rows looks exact output error  denominator's"
          " mass  read\n"

@@ -70,36 +70,43 @@ inline exact_mass mass_read_exactly(std::span<const float> logits, double log_su
   return share;
 }
 
+namespace detail {
+
+/// ||x||^2 and ||x - y||^2 of `[dim]`.
+inline double squared_norm(const float* x, index_t dim) noexcept {
+  double square = 0.0;
+  for (index_t j = 0; j < dim; ++j) square += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+  return square;
+}
+inline double squared_distance(const float* x, const float* y, index_t dim) noexcept {
+  double square = 0.0;
+  for (index_t j = 0; j < dim; ++j) {
+    const double d = static_cast<double>(x[j]) - static_cast<double>(y[j]);
+    square += d * d;
+  }
+  return square;
+}
+
+}  // namespace detail
+
 /// ||got - want|| / ||want|| of `[dim]`; 0 if they are equal, +inf if only `want` is zero, NaN
 /// stays.
 inline double relative_distance(const float* got, const float* want, index_t dim) noexcept {
-  double off = 0.0;
-  double norm = 0.0;
-  for (index_t j = 0; j < dim; ++j) {
-    const auto w = static_cast<double>(want[j]);
-    const double d = static_cast<double>(got[j]) - w;
-    off += d * d;
-    norm += w * w;
-  }
-  return off == 0.0 ? 0.0 : std::sqrt(off / norm);
+  const double off = detail::squared_distance(got, want, dim);
+  return off == 0.0 ? 0.0 : std::sqrt(off / detail::squared_norm(want, dim));
 }
 
 /// ||x|| of `[dim]` in units of a certificate; 1 where that is ||x|| itself, so where `unit` is NaN.
 inline double size_in_units(const float* x, index_t dim, double unit) noexcept {
   if (std::isnan(unit)) return 1.0;
-  double square = 0.0;
-  for (index_t j = 0; j < dim; ++j) square += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+  const double square = detail::squared_norm(x, dim);
   return square == 0.0 ? 0.0 : std::sqrt(square) / unit;
 }
 
 /// ||got - want|| of `[dim]` in units of a certificate: relative to ||want|| where `unit` is NaN.
 inline double output_error(const float* got, const float* want, index_t dim, double unit) noexcept {
   if (std::isnan(unit)) return relative_distance(got, want, dim);
-  double off = 0.0;
-  for (index_t j = 0; j < dim; ++j) {
-    const double d = static_cast<double>(got[j]) - static_cast<double>(want[j]);
-    off += d * d;
-  }
+  const double off = detail::squared_distance(got, want, dim);
   return off == 0.0 ? 0.0 : std::sqrt(off) / unit;
 }
 

@@ -17,8 +17,7 @@ namespace vattn {
 ///
 /// The size of a Poisson sample is random. A growth aims at what is left of the limit less three standard
 /// deviations of what it will draw, so the limit is exceeded by chance only, and then by a few rows; the next
-/// growth comes nearer. A group's heads are taken to share as many rows as they do so far, and no more than
-/// that grows.
+/// growth comes nearer. Rows that a group's heads share count once, see `rows_of_doubling`.
 class read_limit {
 public:
   /// No limit.
