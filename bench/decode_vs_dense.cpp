@@ -216,7 +216,7 @@ void enter_scan(race& all, const std::string& name, const TopK& top_k, const set
   const auto scan = [=, &all](int head, vattn::workspace& ws, bool select) {
     const vattn::kv_view kv = all.data().cache(head);
     const vattn::query_group queries = all.data().queries(head);
-    const vattn::decode<vattn::kv_view> call(queries, kv, all.data().key(head));
+    const vattn::attention_call<vattn::kv_view> call(queries, kv, all.data().key(head));
     ws.reserve(s.group, s.rows, s.dim, s.dim, true);
     top_k.predict(call, (*indices)[static_cast<std::size_t>(head)], ws.seen, ws);
     if (select) top_k.select(call, ws.seen, ws);
@@ -231,7 +231,7 @@ void enter_draw(race& all, const settings& s) {
   all.enter("  part: drawing the rows", [=, &all](int head, vattn::workspace& ws) {
     const vattn::kv_view kv = all.data().cache(head);
     const vattn::query_group queries = all.data().queries(head);
-    const vattn::decode<vattn::kv_view> call(queries, kv, all.data().key(head));
+    const vattn::attention_call<vattn::kv_view> call(queries, kv, all.data().key(head));
     ws.reserve(s.group, s.rows, s.dim, s.dim, false);
     const vattn::population rest(s.rows, ws.exact);
     const vattn::top_k::none predictor;

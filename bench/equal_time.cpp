@@ -147,7 +147,7 @@ double oracle_top_p(double mass, const bench_row& row, vattn::workspace& ws) {
   const vattn::kv_view& kv = row.head->kv();
   ws.reserve(1, kv.rows(), kv.key_dim(), kv.value_dim(), true);
   const vattn::query_group query = row.query();
-  const vattn::decode<vattn::kv_view> call(query, kv, {});
+  const vattn::attention_call<vattn::kv_view> call(query, kv, {});
   vattn::top_k::oracle(vattn::rows(0)).predict(call, {}, ws.seen, ws);
   const float* scores = ws.seen.scores(0).data();
   const auto best = ws.candidates.first(call.visible);

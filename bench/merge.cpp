@@ -37,7 +37,7 @@ vattn::partial shard_partial(const vattn::query_group& query, const vattn::kv_vi
   local.logits.visible_rows = -1;
   vattn::workspace ws;
   ws.reserve(1, last - first, kv.key_dim(), kv.value_dim(), false);
-  const vattn::decode<vattn::kv_view> call(local, shard, {});
+  const vattn::attention_call<vattn::kv_view> call(local, shard, {});
   const auto here = [&](vattn::row_t row) { return row >= first && row < last; };
   for (const vattn::row_t row : rows.exact)
     if (here(row)) ws.exact.add(row - static_cast<vattn::row_t>(first));

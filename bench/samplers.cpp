@@ -132,7 +132,7 @@ public:
     const vattn::index_t size = vattn::fraction(grown).of(rest.size());
     std::array<std::vector<double>, 2> times;
     for (std::uint64_t seed = 0; seed < 201; ++seed) {
-      const vattn::decode<vattn::kv_view> call(query_, kv_, {.seed = seed});
+      const vattn::attention_call<vattn::kv_view> call(query_, kv_, {.seed = seed});
       const vattn::top_k::none predictor;
       const vattn::top_k::no_index index;
       const vattn::drawing d{call, rest, predictor, index, ws_};

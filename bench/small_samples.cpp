@@ -112,7 +112,7 @@ void study(const bench_row& row, const settings& s, const vattn::top_k::key_code
     population& p = out[set];
     p.rest = outside(ws.exact, weights);
     ws.reserve_bounds(1, kv.rows());
-    const vattn::decode<vattn::kv_view> call(query, kv, {});
+    const vattn::attention_call<vattn::kv_view> call(query, kv, {});
     top.bounds(call, codes, 0, ws.lower.first(call.visible), ws.upper.first(call.visible), ws);
     float largest = -std::numeric_limits<float>::infinity();
     for (index_t i = 0; i < call.visible; ++i)

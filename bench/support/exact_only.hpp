@@ -12,7 +12,7 @@ namespace vattn_bench {
 /// Attention over the listed rows of ws.exact; rows outside it count as weighing nothing.
 inline vattn::result attend_to_exact(const vattn::query_group& query, const vattn::kv_view& kv,
                                      vattn::workspace& ws) {
-  const vattn::decode<vattn::kv_view> call(query, kv, {});
+  const vattn::attention_call<vattn::kv_view> call(query, kv, {});
   const vattn::softmax_state<vattn::kv_view> state(call, ws);
   state.add(ws.exact.rows());
   for (int h = 0; h < call.heads(); ++h) {

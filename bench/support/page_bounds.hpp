@@ -39,7 +39,7 @@ public:
   void select(const vattn::query_group& query, const vattn::kv_view& kv, vattn::index_t rows,
               vattn::workspace& ws) const {
     ws.reserve(1, kv.rows(), kv.key_dim(), kv.value_dim(), true);
-    const vattn::decode<vattn::kv_view> call(query, kv, {});
+    const vattn::attention_call<vattn::kv_view> call(query, kv, {});
     vattn::static_indices::sink_window(32, 64).select(call.visible, ws.exact);
     const vattn::index_t pages = (call.visible + page - 1) / page;
     std::vector<float> parts(static_cast<std::size_t>(2 * dim_));

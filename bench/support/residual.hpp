@@ -24,7 +24,7 @@ template <class TopK>
 void select_exact(const TopK& top_k, const typename TopK::index_type& index,
                   const vattn::query_group& query, const vattn::kv_view& kv, vattn::workspace& ws) {
   ws.reserve(query.heads, kv.rows(), kv.key_dim(), kv.value_dim(), true);
-  const vattn::decode<vattn::kv_view> call(query, kv, {});
+  const vattn::attention_call<vattn::kv_view> call(query, kv, {});
   vattn::static_indices::sink_window(32, 64).select(call.visible, ws.exact);
   ws.exact.list();
   top_k.predict(call, index, ws.seen, ws);

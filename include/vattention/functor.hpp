@@ -137,7 +137,7 @@ public:
                       draw_key key, workspace& ws) const {
     explanation all;
     attend(queries, kv, index, key, ws, [&](auto& look) { all.add_look(look, ws.drawn.size()); });
-    const decode<View> call(queries, kv, key);
+    const attention_call<View> call(queries, kv, key);
     all.add_rows(ws.exact, [&](row_t row) { return call.hides(row); });
     all.add_draw(ws.drawn);
     const std::span<const certificate> said = ws.certificates.first(call.heads());
@@ -184,7 +184,7 @@ private:
       ws.reserve_proposals(queries.heads, kv.rows());
     if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
     if constexpr (knows_values<top_k_type>) ws.value_square = index.mean_value_square();
-    const decode<View> call(queries, kv, key);
+    const attention_call<View> call(queries, kv, key);
 
     // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
     const index_t hidden = hide(call, ws.exact);
@@ -258,7 +258,7 @@ private:
 
   /// The dense kernel on everything visible; its result bit for bit.
   template <cache_view View>
-  result read_all(const decode<View>& call, workspace& ws, int looks) const noexcept {
+  result read_all(const attention_call<View>& call, workspace& ws, int looks) const noexcept {
     const index_t codes = index_bytes(call, looks > 0, ws.draws.refined.size());
     result all = detail::dense_checked(call, ws, codes, looks);
     for (int h = 0; h < call.heads(); ++h) {
@@ -273,7 +273,7 @@ private:
 
   /// Rows that the bias hides from every head leave the residual; they are not read.
   template <cache_view View>
-  static index_t hide(const decode<View>& call, index_set& exact) noexcept {
+  static index_t hide(const attention_call<View>& call, index_set& exact) noexcept {
     if (call.queries.logits.bias != nullptr)
       for (index_t row = 0; row < call.visible; ++row)
         if (call.hides(row)) exact.add(static_cast<row_t>(row));
@@ -282,7 +282,7 @@ private:
 
   /// What a head's state says beside the sums: the work, and bounds that do not depend on the draw.
   template <cache_view View>
-  void complete(const decode<View>& call, int h, index_t hidden, int looks,
+  void complete(const attention_call<View>& call, int h, index_t hidden, int looks,
                 workspace& ws) const noexcept {
     const partial_view state = ws.head(h);
     state.sampled_shards() = 1.0;
@@ -299,15 +299,16 @@ private:
 
   /// Bytes of codes, keys and values of a call that refines and draws so many rows.
   template <cache_view View>
-  index_t bytes_touched(const decode<View>& call, index_t hidden, index_t refined, index_t drawn,
-                        const workspace& ws) const noexcept {
+  index_t bytes_touched(const attention_call<View>& call, index_t hidden, index_t refined,
+                        index_t drawn, const workspace& ws) const noexcept {
     const index_t rows = ws.exact.size() - hidden + drawn;
     return index_bytes(call, true, refined) + rows * (key_bytes(call.kv) + value_bytes(call.kv));
   }
 
   /// Bytes of the predictor's index that were read.
   template <cache_view View>
-  index_t index_bytes(const decode<View>& call, bool sampled, index_t refined) const noexcept {
+  index_t index_bytes(const attention_call<View>& call, bool sampled,
+                      index_t refined) const noexcept {
     if constexpr (detail::takes_proposals<base_sampling_type>)
       if (sampled) return top_k_.bytes_proposed(call, refined);
     return top_k_.bytes_scanned(call);

@@ -18,7 +18,7 @@ void bound(test::prepared_call& c, const std::vector<row_t>& exact, bool keep = 
   const query_group queries = c.group();
   c.begin(true, exact);
   c.ws.reserve_bounds(c.shape.heads, c.shape.rows);
-  bound_residual(policy, decode<kv_view>(queries, kv, {}), index, keep, c.ws);
+  bound_residual(policy, attention_call<kv_view>(queries, kv, {}), index, keep, c.ws);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ struct prepared {
   random_cache cache;
   query_group queries;
   kv_view kv;
-  decode<kv_view> call;
+  attention_call<kv_view> call;
   workspace ws;
 };
 

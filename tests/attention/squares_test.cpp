@@ -14,7 +14,7 @@ TEST_CASE("squares are what each drawn row contributes", "[squares]") {
   const query_group queries = c.group();
   const kv_view kv = c.view();
   run_pass(queries, kv, chosen, design::independent, 900 - std::ssize(chosen.exact), ws);
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   for (int h = 0; h < 3; ++h) {
     const estimate want = estimate_of(queries, kv, h, chosen, design::independent, 0);
     const Eigen::VectorXd l = logits(queries, kv, h), o = want.output();

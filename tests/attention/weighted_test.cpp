@@ -195,7 +195,7 @@ TEST_CASE("reading a growth apart from the rows before it changes no bit", "[wei
 
   const query_group queries = c.group();
   const kv_view kv = c.view();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   steps.reserve(4, 1200, 64, 64, false);
   for (const row_t row : chosen.exact) steps.exact.add(row);
   steps.exact.list();

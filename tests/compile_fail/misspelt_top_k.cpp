@@ -9,11 +9,12 @@ struct my_top_k {
   static constexpr bool scores_rows = true;
   index_type make_index(index_t) const { return {}; }
   template <cache_view View>
-  void predicts(const decode<View>&, const index_type&, predictions&, workspace&) const noexcept {}
+  void predicts(const attention_call<View>&, const index_type&, predictions&,
+                workspace&) const noexcept {}
   template <cache_view View>
-  void select(const decode<View>&, const predictions&, workspace&) const noexcept {}
+  void select(const attention_call<View>&, const predictions&, workspace&) const noexcept {}
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>&) const noexcept {
+  index_t bytes_scanned(const attention_call<View>&) const noexcept {
     return 0;
   }
   basis coverage() const noexcept { return basis::unmeasured; }

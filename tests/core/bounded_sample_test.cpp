@@ -61,7 +61,7 @@ private:
   top_k::bounded_code policy_{8};
   top_k::bounded_code_index index_;
   query_group queries_;
-  decode<kv_view> call_;
+  attention_call<kv_view> call_;
   std::optional<population> rest_;
   std::optional<drawing_type> d_;
   std::optional<weighted_attention<kv_view>> pass_;

@@ -46,7 +46,8 @@ struct unique_static_rows {
 
 struct misspelt_top_k : top_k::none {
   template <cache_view View>
-  void predict(const decode<View>&, const top_k::no_index&, predictions&) const noexcept = delete;
+  void predict(const attention_call<View>&, const top_k::no_index&,
+               predictions&) const noexcept = delete;
 };
 struct throwing_base : base_sampling::uniform {
   using uniform::uniform;
@@ -74,8 +75,8 @@ struct budget_of_floats : budget::fixed {
 struct bounding : top_k::oracle {
   using oracle::oracle;
   template <cache_view View>
-  void bounds(const decode<View>&, const top_k::no_index&, int, std::span<float>, std::span<float>,
-              workspace&) const noexcept {}
+  void bounds(const attention_call<View>&, const top_k::no_index&, int, std::span<float>,
+              std::span<float>, workspace&) const noexcept {}
 };
 struct index_without_rows {
   void append(const kv_view&) {}

@@ -21,7 +21,7 @@ TEST_CASE("a drawing refers to its parts and owns none") {
   test::prepared_call c({40, 8, 2});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   c.begin(true, {1, 2});
   const population rest(call.visible, c.ws.exact);
   const top_k::oracle predictor(rows(0));

@@ -33,7 +33,7 @@ public:
     kv_ = std::make_unique<kv_view>(all.keys(), all.values(), first_row);
     if (index.rows() == 0) index.append(*kv_);
     queries_ = c.group();
-    call_ = std::make_unique<decode<kv_view>>(queries_, *kv_, key);
+    call_ = std::make_unique<attention_call<kv_view>>(queries_, *kv_, key);
     c.begin(true, exact);
     predictor.predict(*call_, index, c.ws.seen, c.ws);
     rest_ = std::make_unique<population>(call_->visible, c.ws.exact);
@@ -82,7 +82,7 @@ public:
 private:
   std::unique_ptr<kv_view> kv_;
   query_group queries_;
-  std::unique_ptr<decode<kv_view>> call_;
+  std::unique_ptr<attention_call<kv_view>> call_;
   std::unique_ptr<population> rest_;
 };
 

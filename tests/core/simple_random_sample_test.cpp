@@ -19,7 +19,7 @@ list grown(index_t n, const std::vector<index_t>& sizes, draw_key key, index_t f
   const kv_view all = c.view();
   const kv_view kv(all.keys(), all.values(), first_row);
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, key);
+  const attention_call<kv_view> call(queries, kv, key);
   c.begin(false, exact);
   const population rest(call.visible, c.ws.exact);
   const top_k::none predictor;

@@ -118,7 +118,7 @@ inline void run_pass(const query_group& queries, const kv_view& kv, const chosen
   ws.drawn.begin_growth();
   for (std::size_t i = 0; i < chosen.drawn.size(); ++i)
     ws.drawn.append(chosen.drawn[i], chosen.thresholds[i]);
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   weighted_attention<kv_view> pass(call, ws);
   pass.read_fresh();
   pass.estimate(scheme, residual);

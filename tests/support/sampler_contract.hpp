@@ -57,7 +57,7 @@ public:
   }
   void begin(draw_key key) {
     call_.reset();
-    call_ = std::make_unique<decode<kv_view>>(queries_, kv_, key);
+    call_ = std::make_unique<attention_call<kv_view>>(queries_, kv_, key);
     c_.begin(true, exact_);
     predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
     predictor_.select(*call_, c_.ws.seen, c_.ws);
@@ -99,7 +99,7 @@ private:
   typename Predictor::index_type index_;
   query_group queries_;
   std::vector<row_t> exact_;
-  std::unique_ptr<decode<kv_view>> call_;
+  std::unique_ptr<attention_call<kv_view>> call_;
   std::unique_ptr<population> rest_;
 };
 

@@ -24,7 +24,7 @@ std::vector<row_t> newly_selected(const P& policy, const typename P::index_type&
   const kv_view kv = c.view();
   const query_group queries = c.group();
   c.begin(P::scores_rows, already);
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   policy.predict(call, index, c.ws.seen, c.ws);
   policy.select(call, c.ws.seen, c.ws);
   c.ws.exact.list();
@@ -168,7 +168,7 @@ void check_allocates_nothing(Make make) {
     const query_group queries = c.group();
     CHECK(count_allocations([&] {
             c.begin(std::remove_cvref_t<decltype(policy)>::scores_rows);
-            const decode<kv_view> call(queries, kv, {});
+            const attention_call<kv_view> call(queries, kv, {});
             policy.predict(call, index, c.ws.seen, c.ws);
             policy.select(call, c.ws.seen, c.ws);
           }) == 0);

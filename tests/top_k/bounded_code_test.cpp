@@ -51,7 +51,7 @@ TEST_CASE("only rows that cannot be bounded are taken") {
   c.head.keys(44, 0) = std::numeric_limits<float>::infinity();
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   const top_k::bounded_code policy(8);
   auto index = policy.make_index(16);
   index.append(kv);
@@ -67,7 +67,7 @@ TEST_CASE("bounds are those of the code") {
   test::prepared_call c({300, 16, 1});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   const top_k::bounded_code policy(6);
   auto index = policy.make_index(16);
   index.append(kv);

@@ -66,7 +66,7 @@ struct looks {
         const std::vector<row_t>& rows) {
     const kv_view kv = c.view();
     const query_group queries = c.group();
-    const decode<kv_view> call(queries, kv, {});
+    const attention_call<kv_view> call(queries, kv, {});
     c.begin(true);
     policy.predict(call, index, c.ws.seen, c.ws);
     const auto count = static_cast<index_t>(rows.size());
@@ -242,7 +242,7 @@ TEST_CASE("reach is z standard errors of the scan's prediction", "[top_k]") {
     const cascade_index index = test::index_of(policy, c);
     const kv_view kv = c.view();
     const query_group queries = c.group();
-    const decode<kv_view> call(queries, kv, {});
+    const attention_call<kv_view> call(queries, kv, {});
     for (int h = 0; h < 2; ++h) {
       float reach[256];
       policy.reach(call, index, h, 256, 256, reach);
@@ -274,7 +274,7 @@ TEST_CASE("bytes, coverage and widths of a cascade", "[top_k]") {
   test::prepared_call c({1600, 64, 2});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   const cascade usual;
   CHECK(usual.bytes_scanned(call) == 1600 * 18);
   CHECK(usual.bytes_proposed(call, 0) == 1600 * 19);

@@ -26,7 +26,7 @@ struct two_bounds {
 template <class Index>
 two_bounds bounds_of(const key_code& policy, const Index& index, const query_group& queries,
                      const kv_view& kv, int head, workspace& ws) {
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), true);
   const auto visible = static_cast<std::size_t>(call.visible);
   two_bounds b{std::vector<float>(visible, nan_value), std::vector<float>(visible, nan_value)};
@@ -37,7 +37,7 @@ two_bounds bounds_of(const key_code& policy, const Index& index, const query_gro
 /// The floats that a kernel row makes of a head's logits.
 std::vector<float> float_logits(const query_group& queries, const kv_view& kv, int head,
                                 kernels::isa row) {
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   std::vector<const void*> keys;
   for (index_t i = 0; i < call.visible; ++i) keys.push_back(kv.key_row(static_cast<row_t>(i)));
   std::vector<float> l(keys.size());
@@ -314,7 +314,7 @@ TEST_CASE("forming bounds allocates nothing", "[top_k][bounds]") {
     const key_code policy(bits, rows(0));
     const auto index = test::index_of(policy, c);
     two_bounds b = bounds_of(policy, index, queries, kv, 0, c.ws);
-    const decode<kv_view> call(queries, kv, {});
+    const attention_call<kv_view> call(queries, kv, {});
     CHECK(test::count_allocations([&] { policy.bounds(call, index, 0, b.lower, b.upper, c.ws); }) ==
           0);
   }

@@ -224,7 +224,7 @@ TEST_CASE("k may be a share, and bytes, coverage and widths", "[top_k]") {
   c.options.visible_rows = 320;
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   for (const int bits : widths) {
     const key_code policy(bits, rows(1));
     CHECK(policy.bytes_scanned(call) == 320 * (64 * bits / 8 + 2));

@@ -19,7 +19,7 @@ TEST_CASE("no predictor reads nothing and vouches on average only") {
   test::prepared_call c({100, 16});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  CHECK(top_k::none().bytes_scanned(decode<kv_view>(queries, kv, {})) == 0);
+  CHECK(top_k::none().bytes_scanned(attention_call<kv_view>(queries, kv, {})) == 0);
   CHECK(top_k::none().coverage() == basis::measured_on_average);
 }
 

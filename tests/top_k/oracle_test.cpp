@@ -46,6 +46,7 @@ TEST_CASE("oracle reads every visible key") {
   c.options.visible_rows = 300;
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  CHECK(top_k::oracle(rows(1)).bytes_scanned(decode<kv_view>(queries, kv, {})) == 300 * 80 * 2);
+  CHECK(top_k::oracle(rows(1)).bytes_scanned(attention_call<kv_view>(queries, kv, {})) ==
+        300 * 80 * 2);
   CHECK(top_k::oracle(rows(1)).coverage() == basis::measured_per_row);
 }

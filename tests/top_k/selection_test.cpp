@@ -137,7 +137,7 @@ TEST_CASE("select_top adds each head's best rows among those that are free") {
   test::prepared_call c({6, 4, 2});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   const float scores[2][6] = {{9, 8, 7, 6, 5, 4}, {1, 9, 3, 3, -infinity, nan_value}};
   const auto run = [&](index_t k, const list& already) {
     c.begin(true, already);
@@ -158,7 +158,7 @@ TEST_CASE("selection allocates nothing") {
   test::prepared_call c({2000, 4, 3});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   c.begin(true);
   for (int h = 0; h < 3; ++h) {
     const std::vector<float> x = normals(2000, 1.0F);

@@ -18,7 +18,7 @@ TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
   const kv_view kv = c.view();
   const query_group queries = c.group();
   c.begin(true);
-  policy.predict(decode<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
+  policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
   const Eigen::VectorXf centre = c.head.keys.topRows(256).colwise().mean();
   double worst = 0.0;
   double square = 0.0;
@@ -61,7 +61,7 @@ TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
   test::prepared_call c({.rows = 500, .dim = 64});
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   CHECK(top_k::sign_hash(64, rows(1)).bytes_scanned(call) == 500 * 8);
   CHECK(top_k::sign_hash(256, rows(1)).bytes_scanned(call) == 500 * 32);
 }

@@ -22,7 +22,7 @@ struct tempered {
     const auto index = test::index_of(policy, c);
     const kv_view kv = c.view();
     const query_group queries = c.group();
-    const decode<kv_view> call(queries, kv, {});
+    const attention_call<kv_view> call(queries, kv, {});
     c.begin(true);
     policy.predict(call, index, c.ws.seen, c.ws);
     before = copy(c);

@@ -30,7 +30,7 @@ namespace detail {
 
 /// Dense attention of a checked call. Certificates say `exact`, or `non_finite`.
 template <cache_view View>
-result dense_checked(const decode<View>& call, workspace& ws, index_t more_bytes = 0,
+result dense_checked(const attention_call<View>& call, workspace& ws, index_t more_bytes = 0,
                      int looks = 0) noexcept {
   const softmax_state<View> state(call, ws);
   state.add_range(0, call.visible);
@@ -65,7 +65,7 @@ template <cache_view View>
 result dense(const query_group& queries, const View& kv, workspace& ws) {
   require_shapes("dense", queries, kv);
   ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), false);
-  return detail::dense_checked(decode<View>(queries, kv, {}), ws);
+  return detail::dense_checked(attention_call<View>(queries, kv, {}), ws);
 }
 
 }  // namespace vattn

@@ -57,7 +57,7 @@ inline void keep_weights(const kernels::table& kernels, index_t visible, int h,
 /// With `keep`, for samplers that follow the bounds: rows that cannot be bounded do not count, as they are
 /// drawn for certain, and ws.seen gets the upper bounds of all weights.
 template <bounds_scores Predictor, cache_view View>
-void bound_residual(const Predictor& top_k, const decode<View>& call,
+void bound_residual(const Predictor& top_k, const attention_call<View>& call,
                     const typename Predictor::index_type& index, bool keep,
                     workspace& ws) noexcept {
   for (int h = 0; h < call.heads(); ++h) {

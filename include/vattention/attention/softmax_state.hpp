@@ -8,7 +8,7 @@
 #include <span>
 #include <utility>
 
-#include "vattention/core/decode.hpp"
+#include "vattention/core/attention_call.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn {
@@ -19,7 +19,7 @@ namespace vattn {
 template <cache_view View>
 class softmax_state {
 public:
-  softmax_state(const decode<View>& call, workspace& ws) noexcept : call_(call), ws_(ws) {
+  softmax_state(const attention_call<View>& call, workspace& ws) noexcept : call_(call), ws_(ws) {
     const float* sinks = call.queries.logits.sink_logits;
     for (int h = 0; h < call.heads(); ++h) {
       constexpr double none = -std::numeric_limits<double>::infinity();
@@ -102,7 +102,7 @@ private:
     sum(h) += call_.kernels.exp_shifted(logits, count, static_cast<float>(max(h)), logits);
   }
 
-  const decode<View>& call_;
+  const attention_call<View>& call_;
   workspace& ws_;
 };
 

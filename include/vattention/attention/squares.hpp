@@ -26,8 +26,8 @@ inline void exponentiate(const kernels::table& kernels, double max_logit, float*
 
 /// v.o^ of a block of drawn rows; returns |o^|^2.
 template <cache_view View>
-double project(const decode<View>& call, workspace& ws, const partial_view& state, index_t at,
-               index_t count, float* along) noexcept {
+double project(const attention_call<View>& call, workspace& ws, const partial_view& state,
+               index_t at, index_t count, float* along) noexcept {
   const index_t value_dim = call.kv.value_dim();
   double norm = 0.0;
   float* output = ws.sums.data();
@@ -48,7 +48,7 @@ double project(const decode<View>& call, workspace& ws, const partial_view& stat
 /// w^2 |v - o^|^2, which reads the drawn values again. After `weighted_attention::estimate` of a draw of
 /// independent inclusions, which leaves the value norms; one of fixed size needs no squares.
 template <cache_view View>
-contributions squares_of(const decode<View>& call, workspace& ws, int head,
+contributions squares_of(const attention_call<View>& call, workspace& ws, int head,
                          contribution what) noexcept {
   const partial_view state = ws.head(head);
   const index_t rows = ws.drawn.size();

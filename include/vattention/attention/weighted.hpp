@@ -18,7 +18,7 @@ namespace vattn {
 template <cache_view View>
 class weighted_attention {
 public:
-  weighted_attention(const decode<View>& call, workspace& ws) noexcept
+  weighted_attention(const attention_call<View>& call, workspace& ws) noexcept
       : call_(call), ws_(ws), exact_(call, ws) {
     exact_.add(ws.exact.rows());
   }
@@ -255,7 +255,7 @@ private:
     block_chances() noexcept { ones_and_norms.fill(1.0F); }
   };
 
-  const decode<View>& call_;
+  const attention_call<View>& call_;
   workspace& ws_;
   softmax_state<View> exact_;
   // Of the look in progress: where the variance groups begin, and whether all probabilities are equal.

@@ -139,7 +139,7 @@ private:
              audit_workspace& ws) const {
     ws.exact.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), true);
     ws.logits.reserve(kv.rows());
-    const decode<View> call(queries, kv, key);
+    const attention_call<View> call(queries, kv, key);
     const top_k::oracle all(rows(0));
     all.predict(call, all.make_index(kv.key_dim()), ws.exact.seen, ws.exact);
     const result want = detail::dense_checked(call, ws.exact);
@@ -162,7 +162,7 @@ private:
   /// Lists the static rows in the audit's workspace. Returns how many others a perfect predictor
   /// may take.
   template <cache_view View>
-  index_t list_fixed(const decode<View>& call, audit_workspace& ws) const noexcept {
+  index_t list_fixed(const attention_call<View>& call, audit_workspace& ws) const noexcept {
     index_set& fixed = ws.exact.exact;
     functor_.static_indices().select(call.visible, fixed);
     fixed.list();

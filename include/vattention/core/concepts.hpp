@@ -58,7 +58,7 @@ concept key_index = requires(I& index, const I& fixed, const kv_view& kv) {
 template <class P>
 concept top_k_policy =
     has_role<P, role::top_k> && std::copy_constructible<P> && key_index<typename P::index_type> &&
-    requires(const P& p, index_t key_dim, const decode<kv_view>& call,
+    requires(const P& p, index_t key_dim, const attention_call<kv_view>& call,
              const typename P::index_type& index, predictions& seen, workspace& ws) {
       { P::scores_rows } -> std::convertible_to<bool>;
       { p.make_index(key_dim) } -> std::same_as<typename P::index_type>;
@@ -90,7 +90,7 @@ struct proposals {};
 template <class P>
 concept proposes_weights =
     predicts_log_weights<P> &&
-    requires(const P& p, const decode<kv_view>& call, const typename P::index_type& index,
+    requires(const P& p, const attention_call<kv_view>& call, const typename P::index_type& index,
              std::span<const row_t> rows, float* out, index_t stride, workspace& ws) {
       { P::levels } -> std::convertible_to<int>;
       { p.level(0) } noexcept -> std::same_as<proposal_level>;
@@ -105,7 +105,7 @@ concept proposes_weights =
 /// Refinement: sound bounds of every visible row's logit, for certificates without a limit argument.
 ///   bounds(call, index, head, lower, upper)  fills both `[visible]`; lower <= logit <= upper always
 template <class P>
-concept bounds_scores = top_k_policy<P> && requires(const P& p, const decode<kv_view>& call,
+concept bounds_scores = top_k_policy<P> && requires(const P& p, const attention_call<kv_view>& call,
                                                     const typename P::index_type& index,
                                                     std::span<float> bound, workspace& ws) {
   { p.bounds(call, index, 0, bound, bound, ws) } noexcept -> std::same_as<void>;

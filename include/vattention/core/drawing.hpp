@@ -3,7 +3,7 @@
 /// What a sampler works on: the call, the residual, what the predictor can tell, and the draw so far.
 #pragma once
 
-#include "vattention/core/decode.hpp"
+#include "vattention/core/attention_call.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn {
@@ -24,16 +24,18 @@ struct predictor_archetype {
   static constexpr int levels = 1;
   proposal_level level(int number) const noexcept;
   template <cache_view View>
-  void temper(const decode<View>& call, const index_type& index, workspace& ws) const noexcept;
+  void temper(const attention_call<View>& call, const index_type& index,
+              workspace& ws) const noexcept;
   template <cache_view View>
-  void refine(const decode<View>& call, const index_type& index, std::span<const row_t> rows,
-              float* out, index_t stride, workspace& ws) const noexcept;
+  void refine(const attention_call<View>& call, const index_type& index,
+              std::span<const row_t> rows, float* out, index_t stride,
+              workspace& ws) const noexcept;
   void value_norms(const index_type& index, index_t rows, float* out) const noexcept;
 };
 
 template <cache_view View, class Predictor = predictor_archetype>
 struct drawing {
-  const decode<View>& call;
+  const attention_call<View>& call;
   const population& rest;
   const Predictor& predictor;
   const typename Predictor::index_type& index;
@@ -42,7 +44,7 @@ struct drawing {
   sample& drawn = ws.drawn;
 };
 template <cache_view View, class Predictor>
-drawing(const decode<View>&, const population&, const Predictor&,
+drawing(const attention_call<View>&, const population&, const Predictor&,
         const typename Predictor::index_type&, workspace&) -> drawing<View, Predictor>;
 
 /// What the sampled rows contribute to a variance: y_i^2 of each, and their sum.

@@ -63,7 +63,7 @@ public:
   bounded_code_index make_index(index_t key_dim) const { return {bits_, key_dim}; }
 
   template <cache_view View>
-  void predict(const decode<View>& call, const bounded_code_index& index, predictions& seen,
+  void predict(const attention_call<View>& call, const bounded_code_index& index, predictions& seen,
                workspace& /*ws*/) const noexcept {
     for (int h = 0; h < call.heads(); ++h)
       for (index_t row = 0; row < call.visible; ++row)
@@ -71,11 +71,12 @@ public:
             std::isnan(index.codes().factor(row)) ? std::numeric_limits<float>::quiet_NaN() : 0.0F;
   }
   template <cache_view View>
-  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+  void select(const attention_call<View>& call, const predictions& /*seen*/,
+              workspace& ws) const noexcept {
     select_top(call, 0, ws);
   }
   template <cache_view View>
-  void bounds(const decode<View>& call, const bounded_code_index& index, int head,
+  void bounds(const attention_call<View>& call, const bounded_code_index& index, int head,
               std::span<float> lower, std::span<float> upper, workspace& ws) const noexcept {
     code_.bounds(call, index.codes(), head, lower, upper, ws);
   }
@@ -84,7 +85,7 @@ public:
   }
   /// Codes, factors, error norms and value norms.
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& call) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     return code_.bytes_scanned(call) + 4 * call.visible;
   }
   basis coverage() const noexcept { return basis::proved; }

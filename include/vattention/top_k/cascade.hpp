@@ -74,16 +74,17 @@ public:
   cascade_index make_index(index_t key_dim) const { return {coarse_bits_, fine_.bits(), key_dim}; }
 
   template <cache_view View>
-  void predict(const decode<View>& call, const cascade_index& index, predictions& seen,
+  void predict(const attention_call<View>& call, const cascade_index& index, predictions& seen,
                workspace& ws) const noexcept {
     coarse_.predict(call, index.coarse(), seen, ws, ws.products.data());
   }
   template <cache_view View>
-  void select(const decode<View>& call, const predictions& seen, workspace& ws) const noexcept {
+  void select(const attention_call<View>& call, const predictions& seen,
+              workspace& ws) const noexcept {
     coarse_.select(call, seen, ws);
   }
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& call) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     return coarse_.bytes_scanned(call);
   }
   basis coverage() const noexcept {
@@ -93,25 +94,27 @@ public:
   static constexpr int levels = 2;
   proposal_level level(int number) const noexcept { return {.floor = number == 0 ? 0.1 : 0.05}; }
   template <cache_view View>
-  void temper(const decode<View>& call, const cascade_index& index, workspace& ws) const noexcept {
+  void temper(const attention_call<View>& call, const cascade_index& index,
+              workspace& ws) const noexcept {
     coarse_.temper(call, index.coarse(), ws);
   }
   template <cache_view View>
-  void reach(const decode<View>& call, const cascade_index& index, int h, index_t at, index_t count,
-             float* out) const noexcept {
+  void reach(const attention_call<View>& call, const cascade_index& index, int h, index_t at,
+             index_t count, float* out) const noexcept {
     const float z = (coarse_bits_ == 1 ? 1.5F : 1.6F) * std::sqrt(error_scale(call, h));
     index.coarse().squared_errors(at, count, out);
     for (index_t i = 0; i < count; ++i) out[i] = z * std::sqrt(out[i]);
   }
   template <cache_view View>
-  void refine(const decode<View>& call, const cascade_index& index, std::span<const row_t> rows,
-              float* out, index_t stride, workspace& ws) const noexcept {
+  void refine(const attention_call<View>& call, const cascade_index& index,
+              std::span<const row_t> rows, float* out, index_t stride,
+              workspace& ws) const noexcept {
     for (std::size_t at = 0; at < rows.size(); at += batch)
       refine_batch(call, index, rows.subspan(at, std::min(batch, rows.size() - at)), out + at,
                    stride, ws);
   }
   template <cache_view View>
-  index_t bytes_proposed(const decode<View>& call, index_t refined) const noexcept {
+  index_t bytes_proposed(const attention_call<View>& call, index_t refined) const noexcept {
     return coarse_.bytes_proposed(call, 0) + refined * (4 * fine_.words(0, call.kv.key_dim()) + 4);
   }
 
@@ -120,7 +123,7 @@ private:
   static constexpr float fine_kappa = 0.5F;
 
   template <cache_view View>
-  void refine_batch(const decode<View>& call, const cascade_index& index,
+  void refine_batch(const attention_call<View>& call, const cascade_index& index,
                     std::span<const row_t> rows, float* out, index_t stride,
                     workspace& ws) const noexcept {
     const code_records& fine = index.fine();

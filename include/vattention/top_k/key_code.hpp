@@ -33,13 +33,13 @@ public:
   key_code_index make_index(index_t key_dim) const { return {book_.bits(), key_dim}; }
 
   template <cache_view View>
-  void predict(const decode<View>& call, const key_code_index& index, predictions& seen,
+  void predict(const attention_call<View>& call, const key_code_index& index, predictions& seen,
                workspace& ws) const noexcept {
     predict(call, index, seen, ws, nullptr);
   }
   /// The same, and keeps the estimates of q.k before they become logits: `products` `[g x visible]`.
   template <cache_view View>
-  void predict(const decode<View>& call, const key_code_index& index, predictions& seen,
+  void predict(const attention_call<View>& call, const key_code_index& index, predictions& seen,
                workspace& ws, float* products) const noexcept {
     for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
     for (index_t at = 0; at < call.visible; at += workspace::block) {
@@ -65,7 +65,7 @@ public:
   /// Where it ends: soft-capped logits rest on a float tanh of at most 8 ulp error, and keys must
   /// not have changed since they were indexed. Reads d bits / 8 + 4 bytes a key; no allocation.
   template <cache_view View>
-  void bounds(const decode<View>& call, const key_code_index& index, int head,
+  void bounds(const attention_call<View>& call, const key_code_index& index, int head,
               std::span<float> lower, std::span<float> upper, workspace& ws) const noexcept {
     const index_t stride = padded(index.dim());
     const two_digit_query query(call.queries.data + head * call.queries.stride, index,
@@ -85,12 +85,13 @@ public:
   }
 
   template <cache_view View>
-  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+  void select(const attention_call<View>& call, const predictions& /*seen*/,
+              workspace& ws) const noexcept {
     select_top(call, k_.of(call.visible), ws);
   }
 
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& call) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     index_t bytes = 2 * call.visible;
     for (int plane = 0; plane < book_.planes(); ++plane)
       bytes += (call.visible + 15) / 16 * 64 * book_.words(plane, call.kv.key_dim());
@@ -105,7 +106,8 @@ public:
     return {.floor = book_.bits() == 1 ? 0.1 : 0.05};
   }
   template <cache_view View>
-  void temper(const decode<View>& call, const key_code_index& index, workspace& ws) const noexcept {
+  void temper(const attention_call<View>& call, const key_code_index& index,
+              workspace& ws) const noexcept {
     const bool wide = book_.bits() >= 4;
     temper_scores(call, index,
                   wide                ? tempering{1.0F, 1.0F}
@@ -114,7 +116,7 @@ public:
                   ws);
   }
   template <cache_view View>
-  index_t bytes_proposed(const decode<View>& call, index_t /*refined*/) const noexcept {
+  index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {
     return bytes_scanned(call) + (book_.bits() <= 2 ? 1 : 2) * call.visible;
   }
 
@@ -125,8 +127,8 @@ private:
   /// Sums of `queries` coded queries over a block of keys, `[queries x block]` in ws.code_dots;
   /// behind them is scratch of the same size.
   template <cache_view View>
-  void scan_block(const decode<View>& call, const key_code_index& index, int queries, index_t at,
-                  index_t count, workspace& ws) const noexcept {
+  void scan_block(const attention_call<View>& call, const key_code_index& index, int queries,
+                  index_t at, index_t count, workspace& ws) const noexcept {
     const index_t size = queries * workspace::block;
     std::int32_t* first = ws.code_dots.data();
     for (int plane = 0; plane < book_.planes(); ++plane)
@@ -140,7 +142,7 @@ private:
 
   /// Rotates a query and rounds it to int8. Leaves its step, its sum, and q.centre in ws.query_terms.
   template <cache_view View>
-  static void code_query(const decode<View>& call, const key_code_index& index, int h,
+  static void code_query(const attention_call<View>& call, const key_code_index& index, int h,
                          workspace& ws) noexcept {
     const index_t dim = index.dim();
     float* x = ws.rotated.data();
@@ -173,8 +175,8 @@ private:
   }
 
   template <cache_view View>
-  void product_block(const decode<View>& call, const key_code_index& index, int h, index_t at,
-                     index_t count, float* out, workspace& ws) const noexcept {
+  void product_block(const attention_call<View>& call, const key_code_index& index, int h,
+                     index_t at, index_t count, float* out, workspace& ws) const noexcept {
     const float* terms = ws.query_terms.data() + 4 * h;
     const std::int32_t* sums = ws.code_dots.data() + h * workspace::block;
     call.kernels.scale_sums(sums, index.factors() + at, count, book_.level_times(),

@@ -37,13 +37,13 @@ public:
 
   no_index make_index(index_t /*key_dim*/) const noexcept { return {}; }
   template <cache_view View>
-  void predict(const decode<View>& /*call*/, const no_index& /*index*/, predictions& /*seen*/,
-               workspace& /*ws*/) const noexcept {}
+  void predict(const attention_call<View>& /*call*/, const no_index& /*index*/,
+               predictions& /*seen*/, workspace& /*ws*/) const noexcept {}
   template <cache_view View>
-  void select(const decode<View>& /*call*/, const predictions& /*seen*/,
+  void select(const attention_call<View>& /*call*/, const predictions& /*seen*/,
               workspace& /*ws*/) const noexcept {}
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& /*call*/) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& /*call*/) const noexcept {
     return 0;
   }
   basis coverage() const noexcept { return basis::measured_on_average; }

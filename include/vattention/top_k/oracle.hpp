@@ -23,7 +23,7 @@ public:
   no_index make_index(index_t /*key_dim*/) const noexcept { return {}; }
 
   template <cache_view View>
-  void predict(const decode<View>& call, const no_index& /*index*/, predictions& seen,
+  void predict(const attention_call<View>& call, const no_index& /*index*/, predictions& seen,
                workspace& ws) const noexcept {
     const index_t stride = seen.rows();
     for (index_t at = 0; at < call.visible; at += workspace::block) {
@@ -39,12 +39,13 @@ public:
   }
 
   template <cache_view View>
-  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+  void select(const attention_call<View>& call, const predictions& /*seen*/,
+              workspace& ws) const noexcept {
     select_top(call, k_.of(call.visible), ws);
   }
 
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& call) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     return call.visible * key_bytes(call.kv);
   }
   basis coverage() const noexcept { return basis::measured_per_row; }
@@ -53,10 +54,10 @@ public:
   static constexpr int levels = 1;
   proposal_level level(int /*number*/) const noexcept { return {}; }
   template <cache_view View>
-  void temper(const decode<View>& /*call*/, const no_index& /*index*/,
+  void temper(const attention_call<View>& /*call*/, const no_index& /*index*/,
               workspace& /*ws*/) const noexcept {}
   template <cache_view View>
-  index_t bytes_proposed(const decode<View>& call, index_t /*refined*/) const noexcept {
+  index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {
     return bytes_scanned(call);
   }
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vattention/core/decode.hpp"
+#include "vattention/core/attention_call.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn {
@@ -115,7 +115,7 @@ inline index_t pick_top(std::span<const float> scores, index_t k,
 
 /// Adds to ws.exact each head's k best rows among those not in it yet. Fewer free rows than k: all.
 template <cache_view View>
-void select_top(const decode<View>& call, index_t k, workspace& ws) noexcept {
+void select_top(const attention_call<View>& call, index_t k, workspace& ws) noexcept {
   ws.seen.exclude(ws.exact.rows());
   for (int h = 0; h < call.heads(); ++h) {
     const index_t count = pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)),

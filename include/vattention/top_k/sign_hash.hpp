@@ -101,7 +101,7 @@ public:
   sign_hash_index make_index(index_t key_dim) const { return {bits_, key_dim}; }
 
   template <cache_view View>
-  void predict(const decode<View>& call, const sign_hash_index& index, predictions& seen,
+  void predict(const attention_call<View>& call, const sign_hash_index& index, predictions& seen,
                workspace& ws) const noexcept {
     for (int h = 0; h < call.heads(); ++h) {
       std::uint64_t signature[4];
@@ -115,12 +115,13 @@ public:
   }
 
   template <cache_view View>
-  void select(const decode<View>& call, const predictions& /*seen*/, workspace& ws) const noexcept {
+  void select(const attention_call<View>& call, const predictions& /*seen*/,
+              workspace& ws) const noexcept {
     select_top(call, k_.of(call.visible), ws);
   }
 
   template <cache_view View>
-  index_t bytes_scanned(const decode<View>& call) const noexcept {
+  index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     return call.visible * ((bits_ + 63) / 64) * 8;
   }
   basis coverage() const noexcept { return basis::measured_on_average; }
@@ -128,7 +129,7 @@ public:
 private:
   /// Rows that the bias hides score -inf; other biases cannot be weighed against signs.
   template <cache_view View>
-  static void mask(const decode<View>& call, int h, float* scores) noexcept {
+  static void mask(const attention_call<View>& call, int h, float* scores) noexcept {
     for (index_t row = 0; row < call.visible; ++row)
       if (call.bias_of(h, row) == call.hidden) scores[row] = call.hidden;
   }

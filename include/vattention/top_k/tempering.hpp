@@ -3,7 +3,7 @@
 /// From predicted logits to log-weights that a sampler may follow.
 #pragma once
 
-#include "vattention/core/decode.hpp"
+#include "vattention/core/attention_call.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn::top_k {
@@ -18,7 +18,7 @@ struct tempering {
 
 /// The variance of a prediction per squared error norm.
 template <cache_view View>
-float error_scale(const decode<View>& call, int h) noexcept {
+float error_scale(const attention_call<View>& call, int h) noexcept {
   const float* q = call.queries.data + h * call.queries.stride;
   double square = 0.0;
   for (index_t j = 0; j < call.kv.key_dim(); ++j)
@@ -29,7 +29,7 @@ float error_scale(const decode<View>& call, int h) noexcept {
 
 /// Tempers ws.seen in place; a score of -inf, of a row that cannot weigh anything, stays. O(n) a head.
 template <cache_view View, class Index>
-void temper_scores(const decode<View>& call, const Index& index, tempering by,
+void temper_scores(const attention_call<View>& call, const Index& index, tempering by,
                    workspace& ws) noexcept {
   float square[workspace::block];
   float kappa[workspace::most_heads];
@@ -40,7 +40,7 @@ void temper_scores(const decode<View>& call, const Index& index, tempering by,
     for (int h = 0; h < call.heads(); ++h) {
       float* t = ws.seen.scores(h).data() + at;
       for (index_t i = 0; i < count; ++i)
-        t[i] = t[i] == decode<View>::hidden ? t[i] : by.tau * t[i] + kappa[h] * square[i];
+        t[i] = t[i] == attention_call<View>::hidden ? t[i] : by.tau * t[i] + kappa[h] * square[i];
     }
   }
 }

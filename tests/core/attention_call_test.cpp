@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vattention/core/decode.hpp"
+#include "vattention/core/attention_call.hpp"
 
 #include <cmath>
 
@@ -15,7 +15,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 
 /// Logits of the given dot products, entry i belonging to row `rows[i]`.
-std::vector<float> logits_of(const decode<kv_view>& call, int head, std::vector<float> dots,
+std::vector<float> logits_of(const attention_call<kv_view>& call, int head, std::vector<float> dots,
                              const std::vector<index_t>& rows) {
   call.to_logits(head, dots.data(), static_cast<index_t>(dots.size()),
                  [&](index_t i) { return rows[static_cast<std::size_t>(i)]; });
@@ -29,7 +29,7 @@ TEST_CASE("a call fills in what the options leave open") {
   const kv_view kv = c.view();
   query_group queries = c.group();
   const draw_key key{1, 2, 3, 4, 5};
-  const decode<kv_view> plain(queries, kv, key);
+  const attention_call<kv_view> plain(queries, kv, key);
   CHECK(plain.heads() == 3);
   CHECK(plain.visible == 30);
   CHECK(plain.scale == 0.25F);
@@ -38,7 +38,7 @@ TEST_CASE("a call fills in what the options leave open") {
 
   queries.logits.visible_rows = 7;
   queries.logits.scale = -2.0F;
-  const decode<kv_view> set(queries, kv, key);
+  const attention_call<kv_view> set(queries, kv, key);
   CHECK(set.visible == 7);
   CHECK(set.scale == -2.0F);
 }
@@ -50,7 +50,7 @@ TEST_CASE("logits: scale, then soft-cap, then bias, of the row an entry belongs 
   query_group queries = c.group();
   const std::vector<float> dots{4.0F, -8.0F, 400.0F};
   const std::vector<index_t> rows{3, 0, 2};
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   CHECK(logits_of(call, 0, dots, rows) == std::vector<float>{1.0F, -2.0F, 100.0F});
 
   queries.logits.bias = bias.data();
@@ -75,7 +75,7 @@ TEST_CASE("logits agree with the double-precision reference, all options at once
   c.options = {.scale = 0.2F, .softcap = 6.0F, .bias = bias.data(), .bias_stride = 50};
   const kv_view kv = c.view();
   const query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   for (int h = 0; h < 3; ++h) {
     const Eigen::VectorXd expected = logits(queries, kv, h);
     for (index_t row = 0; row < 50; ++row) {
@@ -94,7 +94,7 @@ TEST_CASE("a product that is not finite is NaN, a hidden row's logit is -inf all
   const std::vector<float> bias{-infinity, 0.0F, infinity, nan_value};
   query_group queries = c.group();
   queries.logits.bias = bias.data();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   for (const float softcap : {0.0F, 5.0F}) {
     queries.logits.softcap = softcap;
     for (const float dot : {1.0F, nan_value, infinity, -infinity})
@@ -116,7 +116,7 @@ TEST_CASE("rows are hidden where every head's bias is -inf") {
   test::prepared_call c({4, 16, 2});
   const kv_view kv = c.view();
   query_group queries = c.group();
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   CHECK_FALSE(call.hides(0));
   CHECK(call.count_hidden() == 0);
 
@@ -130,7 +130,7 @@ TEST_CASE("rows are hidden where every head's bias is -inf") {
   CHECK(call.hides(3));
   CHECK(call.count_hidden() == 2);
   queries.logits.visible_rows = 3;
-  CHECK(decode<kv_view>(queries, kv, {}).count_hidden() == 1);
+  CHECK(attention_call<kv_view>(queries, kv, {}).count_hidden() == 1);
   queries.logits.bias_stride = 0;
   CHECK(call.hides(1));
 }
@@ -149,7 +149,7 @@ TEST_CASE("bounds of a product become bounds of the logit, in and outside of flo
           CAPTURE(scale, softcap, biased, product);
           queries.logits = {.scale = scale, .softcap = softcap};
           if (biased) queries.logits.bias = bias.data();
-          const decode<kv_view> call(queries, kv, {});
+          const attention_call<kv_view> call(queries, kv, {});
           call.bound_logit(0, 0, product, product, lower, upper);
           float l = static_cast<float>(product);
           call.to_logits(0, &l, 1, [](index_t) { return 0; });
@@ -159,7 +159,7 @@ TEST_CASE("bounds of a product become bounds of the logit, in and outside of flo
                 0x1p-15 * (std::fabs(static_cast<double>(l)) + (biased ? 0.25 : 1e-38)));
         }
   queries.logits = {.scale = 1.0F, .bias = bias.data()};
-  const decode<kv_view> call(queries, kv, {});
+  const attention_call<kv_view> call(queries, kv, {});
   call.bound_logit(0, 1, -1.0, 1.0, lower, upper);
   CHECK((lower == -infinity && upper == -infinity));
   for (const index_t row : {2, 3}) {

@@ -14,7 +14,7 @@ namespace vattn {
 
 /// A checked call. Everything is by reference; it lives as long as the call.
 template <cache_view View>
-struct decode {
+struct attention_call {
   const query_group& queries;
   const View& kv;
   draw_key key;
@@ -26,7 +26,7 @@ struct decode {
   /// The bias of a row that a head must not see.
   static constexpr float hidden = -std::numeric_limits<float>::infinity();
 
-  decode(const query_group& q, const View& cache, draw_key draw) noexcept
+  attention_call(const query_group& q, const View& cache, draw_key draw) noexcept
       : queries(q),
         kv(cache),
         key(draw),
