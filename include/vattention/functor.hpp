@@ -190,7 +190,7 @@ private:
     const index_t hidden = hide(call, ws.exact);
     static_indices_.select(call.visible, ws.exact);
     ws.exact.list();
-    top_k_.predict(call, index, ws.seen, ws);
+    predict(call, index, ws);
     top_k_.select(call, ws.seen, ws);
     ws.exact.list();
     const population rest(call.visible, ws.exact);
@@ -228,6 +228,16 @@ private:
     // 7 output, and 8 the certificate of the sample that formed it
     for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
     return {ws, call.heads(), kv.value_dim()};
+  }
+
+  /// Scores of all rows; log-weights where the sampler follows them.
+  template <cache_view View>
+  void predict(const attention_call<View>& call, const index_type& index,
+               workspace& ws) const noexcept {
+    if constexpr (detail::takes_proposals<base_sampling_type>)
+      top_k_.propose(call, index, ws);
+    else
+      top_k_.predict(call, index, ws.seen, ws);
   }
 
   template <cache_view View>

@@ -69,6 +69,34 @@ TEST_CASE("least_size finds the least size that holds, by bisection") {
     }
 }
 
+TEST_CASE("size_for_variance finds a size that holds and is little too large, in few steps") {
+  for (const double power : {0.5, 1.0, 2.0})
+    for (const double largest : {1e-7, 1e-4, 0.003, 0.02, 0.5}) {
+      int asked = 0;
+      const auto variance = [&](index_t size) {
+        ++asked;
+        return std::pow(static_cast<double>(size), -power) *
+               (1.0 - static_cast<double>(size) / 1e6);
+      };
+      const index_t size = size_for_variance(20, 100000, largest, variance);
+      CHECK(asked <= 5);
+      CHECK(size > 20);
+      CHECK(size <= 100000);
+      CAPTURE(power, largest, size);
+      if (variance(100000) > largest) {
+        CHECK(size == 100000);
+        continue;
+      }
+      CHECK(variance(size) <= largest);
+      if (size > 21) CHECK(variance(size) > 0.9 * largest);
+    }
+  const auto never = [](index_t) { return std::numeric_limits<double>::quiet_NaN(); };
+  CHECK(size_for_variance(5, 100, 1.0, never) == 100);
+  CHECK(size_for_variance(5, 6, 1.0, never) == 6);
+  CHECK(size_for_variance(9, 6, 1.0, never) == 6);
+  CHECK(size_for_variance(5, 100, 1.0, [](index_t) { return 0.0; }) == 6);
+}
+
 TEST_CASE("least_size stays above low and at most high, whatever holds") {
   const auto always = [](index_t) { return true; };
   const auto never = [](index_t) { return false; };

@@ -35,7 +35,7 @@ public:
     queries_ = c.group();
     call_ = std::make_unique<attention_call<kv_view>>(queries_, *kv_, key);
     c.begin(true, exact);
-    predictor.predict(*call_, index, c.ws.seen, c.ws);
+    predictor.propose(*call_, index, c.ws);
     rest_ = std::make_unique<population>(call_->visible, c.ws.exact);
   }
   void draw(draw_key key, index_t size, index_t first_row = 0) {
@@ -59,12 +59,15 @@ public:
   }
   double scale(int h) { return c.ws.draws.scales[h].scale; }
 
+  /// Log-weights of level 0 in a workspace of their own.
+  void propose(workspace& other) {
+    other.reserve(heads(), kv_->rows(), kv_->key_dim(), 4, true);
+    predictor.propose(*call_, index, other);
+  }
   /// Log-weights of level 0 with the exact rows out, anew: `[heads x rows]`.
   std::vector<std::vector<double>> tempered() {
     workspace other;
-    other.reserve(heads(), kv_->rows(), kv_->key_dim(), 4, true);
-    predictor.predict(*call_, index, other.seen, other);
-    predictor.temper(*call_, index, other);
+    propose(other);
     other.seen.exclude(exact);
     std::vector<std::vector<double>> t;
     for (int h = 0; h < heads(); ++h) {
@@ -86,7 +89,7 @@ private:
   std::unique_ptr<population> rest_;
 };
 
-/// (1 - floor) exp(t) / sum exp(t) + floor / n in double; 0 for -inf, +inf for NaN and +inf.
+/// max((1 - floor) exp(t) / sum exp(t), floor / n) in double; 0 for -inf, +inf for NaN and +inf.
 std::vector<double> shares_of(const std::vector<double>& t, double floor, double n) {
   double sum = 0.0, largest = -HUGE_VAL;
   for (const double x : t)
@@ -95,7 +98,7 @@ std::vector<double> shares_of(const std::vector<double>& t, double floor, double
     if (std::isfinite(x)) sum += std::exp(x - largest);
   std::vector<double> g;
   for (const double x : t)
-    g.push_back(std::isfinite(x) ? (1.0 - floor) * std::exp(x - largest) / sum + floor / n
+    g.push_back(std::isfinite(x) ? std::max((1.0 - floor) * std::exp(x - largest) / sum, floor / n)
                 : x < 0.0        ? 0.0
                                  : HUGE_VAL);
   return g;
@@ -162,20 +165,22 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
   const auto d = s.d();
   const index_t n = d.call.visible;
   const auto size = static_cast<std::size_t>(n);
-  std::vector<float> refined(static_cast<std::size_t>(s.heads()) * size), reach(size);
-  s.predictor.refine(d.call, s.index, test::row_range(0, n), refined.data(), n, s.c.ws);
+  std::vector<float> refined(static_cast<std::size_t>(s.heads()) * size);
+  workspace other;
+  s.propose(other);
+  s.predictor.refine(d.call, s.index, test::row_range(0, n), refined.data(), n, other);
   for (int h = 0; h < s.heads(); ++h) {
-    for (index_t at = 0; at < n; at += 256)
-      s.predictor.reach(d.call, s.index, h, at, std::min<index_t>(256, n - at), reach.data() + at);
+    const auto reach = static_cast<double>(s.predictor.reach(d.call, h));
     const poisson_scale& scale = s.c.ws.draws.scales[h];
     const double even = s.predictor.level(1).floor / static_cast<double>(d.rest.size());
     for (std::size_t i = 0; i < size; ++i) {
       double& share = g[static_cast<std::size_t>(h)][i];
       if (share == 0.0) continue;
       const auto t = static_cast<double>(refined[static_cast<std::size_t>(h) * size + i]);
-      share *= std::exp(static_cast<double>(reach[i]));
-      if (scale.per_sum == 0.0 || !std::isfinite(t)) continue;
-      share = std::min(share, std::exp(t - scale.largest) * scale.per_sum + even);
+      share *=
+          std::exp(reach * static_cast<double>(s.predictor.spread(s.index, static_cast<row_t>(i))));
+      if (scale.per_sum[1] == 0.0 || !std::isfinite(t)) continue;
+      share = std::min(share, std::max(std::exp(t - scale.largest[1]) * scale.per_sum[1], even));
     }
   }
   return g;
@@ -262,11 +267,13 @@ TEST_CASE("the second level's sum and sizes are estimated well from the first lo
     const auto d = s.d();
     std::vector<float> t(6000);
     const list rest = s.rest();
-    s.predictor.refine(d.call, s.index, rest, t.data(), 6000, s.c.ws);
+    workspace other;
+    s.propose(other);
+    s.predictor.refine(d.call, s.index, rest, t.data(), 6000, other);
     double sum = 0.0;
     for (std::size_t i = 0; i < rest.size(); ++i)
-      sum += std::exp(static_cast<double>(t[i]) - s.c.ws.draws.scales[0].largest);
-    const double ratio = s.c.ws.draws.scales[0].per_sum * sum / 0.95;
+      sum += std::exp(static_cast<double>(t[i]) - s.c.ws.draws.scales[0].largest[1]);
+    const double ratio = s.c.ws.draws.scales[0].per_sum[1] * sum / 0.95;
     CHECK(ratio == Approx(1.0).margin(0.5));
     off += (ratio - 1.0) / 20.0;
     const auto g = two_level_proposals(s);
@@ -352,7 +359,7 @@ TEST_CASE("rows that cannot be predicted are certain, on either level", "[sampli
     spoil(two);
     check(two);
     check_draw(two, two_level_proposals(two));
-    for (int h = 0; h < 3; ++h) CHECK(two.c.ws.draws.scales[h].per_sum > 0.0);
+    for (int h = 0; h < 3; ++h) CHECK(two.c.ws.draws.scales[h].per_sum[1] > 0.0);
   }
 }
 
@@ -383,7 +390,7 @@ TEST_CASE("rows that a bias hides from a head have no share for it, whatever the
     s.c.head.keys.row(901) *= 5e5F;
     s.draw({5}, 64);
     for (index_t row = 700; row < 1400; ++row)
-      REQUIRE(s.c.ws.seen.scores(0)[static_cast<std::size_t>(row)] == 0.0F);
+      REQUIRE(s.c.ws.seen.scores(0)[static_cast<std::size_t>(row)] == -infinity);
     const list drawn = s.drawn();
     CHECK(std::binary_search(drawn.begin(), drawn.end(), 801U));  // for the other head
     CHECK(std::binary_search(drawn.begin(), drawn.end(), 901U));

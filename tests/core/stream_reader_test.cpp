@@ -16,3 +16,17 @@ TEST_CASE("a reader gives the stream's own numbers, whatever it skips", "[stream
     bound = bound * 7 + 1;
   }
 }
+
+TEST_CASE("numbers are filled from any place on, and none beyond", "[stream_reader]") {
+  const random_stream stream({.seed = 6, .step = 2}, 1);
+  for (const std::uint64_t first : {0ULL, 1ULL, 2ULL, 3ULL, 255ULL, 4097ULL, (7ULL << 32U) + 2})
+    for (const std::size_t count : {0U, 1U, 3U, 255U, 256U, 257U, 1000U}) {
+      CAPTURE(first, count);
+      std::vector<std::uint32_t> out(count + 1, 42);
+      fill_numbers(stream, first, {out.data(), count});
+      bool same = true;
+      for (std::size_t i = 0; i < count; ++i) same = same && out[i] == stream.u32(first + i);
+      CHECK(same);
+      CHECK(out.back() == 42);
+    }
+}

@@ -78,8 +78,8 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.code_dots, 2 * (3 + 1) * workspace::block);
   fill(ws.draws.constants, 8 * 3);
   fill(ws.draws.numbers, rows);
-  fill(ws.draws.keys, 3 * rows);
   fill(ws.draws.shares, 3 * rows);
+  fill(ws.draws.fresh, rows);
   fill(ws.draws.histograms, 3 * share_histogram::buckets);
   fill(ws.draws.scales, 3);
   fill(ws.lower, rows);

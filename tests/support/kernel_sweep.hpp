@@ -13,12 +13,14 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "vattention/core/rng.hpp"
 #include "vattention/kernels/convert.hpp"
 #include "vattention/kernels/kernels.hpp"
+#include "vattention/kernels/scalar_proposals.hpp"
 
 namespace vattn::test {
 
@@ -41,8 +43,12 @@ public:
     REQUIRE(mprotect(fence, page, PROT_NONE) == 0);
     data_ = fence - used;
   }
-  ~fenced_memory() { munmap(base_, size_); }
+  ~fenced_memory() {
+    if (base_ != nullptr) munmap(base_, size_);
+  }
   fenced_memory(const fenced_memory&) = delete;
+  fenced_memory(fenced_memory&& other) noexcept
+      : base_(std::exchange(other.base_, nullptr)), data_(other.data_), size_(other.size_) {}
   fenced_memory& operator=(const fenced_memory&) = delete;
   char* data() const { return data_; }
 
@@ -303,6 +309,7 @@ inline void check_exp_shapes(const kernels::table& row) {
       }
       CHECK(sum == Approx(want).epsilon(1e-14).margin(0));
       CHECK(out.back() == untouched);
+      CHECK(row.exp_shifted(x.data() + offset, length, 0.25f, nullptr) == sum);
       CHECK(row.exp_shifted(x.data() + offset, length, 0.25f, x.data() + offset) == sum);
       CHECK(std::equal(x.begin() + offset, x.end(), out.begin() + offset));
     }
@@ -376,7 +383,7 @@ inline void check_scan_shape(const kernels::table& row, int bits, index_t blocks
       std::int32_t sum = 0;
       for (index_t d = 0; d < dims; ++d) {
         const int c = code[static_cast<std::size_t>(key * dims + d)];
-        const int level = bits == 8 ? c : levels[static_cast<std::size_t>(c)];
+        const int level = bits == 4 ? levels[static_cast<std::size_t>(c)] : c;
         sum += level * x[static_cast<std::size_t>(h * x_stride + d)];
       }
       want[static_cast<std::size_t>(h * out_stride + key)] = sum;
@@ -385,6 +392,27 @@ inline void check_scan_shape(const kernels::table& row, int bits, index_t blocks
   row.scan_codes(bits, reinterpret_cast<const std::uint8_t*>(codes.data()), blocks, words,
                  levels.data(), x.data(), x_stride, heads, out.data(), out_stride);
   CHECK(out == want);
+  // The same keys one by one, each with its codes in a row, ending at the fence.
+  std::vector<fenced_memory> records;
+  std::vector<const void*> addresses;
+  records.reserve(static_cast<std::size_t>(keys));
+  for (index_t key = 0; key < keys; ++key) {
+    const fenced_memory& record = records.emplace_back(4 * words, key % 3);
+    for (index_t t = 0; t < words; ++t)
+      std::memcpy(record.data() + 4 * t,
+                  codes.data() + ((key / 16) * words + t) * 64 + 4 * (key % 16), 4);
+    addresses.push_back(record.data());
+  }
+  for (const index_t upcoming : {index_t{0}, keys / 2}) {
+    std::fill(out.begin(), out.end(), -5);
+    std::vector<std::int32_t> some = want;
+    const index_t count = keys - upcoming;
+    for (index_t h = 0; h < heads; ++h)
+      std::fill_n(some.begin() + h * out_stride + count, upcoming, -5);
+    row.dot_codes(bits, addresses.data(), count, upcoming, words, levels.data(), x.data(), x_stride,
+                  heads, out.data(), out_stride);
+    CHECK(out == some);
+  }
 }
 
 inline void check_scan_codes(const kernels::table& row) {
@@ -424,6 +452,126 @@ inline void check_scale_sums(const kernels::table& row) {
   float out = 0.0F;
   row.scale_sums(sums.data(), &not_a_number, 1, 1, 0, 1.0F, 0.0F, &out);
   CHECK(std::isnan(out));
+}
+
+/// Against the definition in double, for every short length; NaN goes through.
+inline void check_weigh_sums(const kernels::table& row) {
+  const std::vector<float> noise = random_floats(100, 21);
+  std::vector<std::int32_t> sums(100);
+  std::vector<std::uint16_t> factors(100);
+  std::vector<float> norms(100);
+  for (std::size_t i = 0; i < 100; ++i) {
+    sums[i] = static_cast<std::int32_t>(i * 7919 % 200003) - 100000;
+    factors[i] = kernels::f16_nearest(0.01F * noise[i]);
+    norms[i] = std::fabs(noise[99 - i]);
+  }
+  const kernels::weigh_terms by{0.013F, -17.5F, 0.6F, 3.25F};
+  for (index_t count = 0; count <= 67; ++count) {
+    std::vector<float> out(100, untouched);
+    row.weigh_sums(sums.data() + 1, factors.data() + 1, norms.data() + 1, count, by, out.data());
+    double worst = 0;
+    for (index_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const double factor = static_cast<double>(kernels::f16_to_float(factors[at + 1]));
+      const double slope = static_cast<double>(by.slope) * sums[at + 1];
+      const double lift = static_cast<double>(by.kappa) * static_cast<double>(norms[at + 1]) *
+                          static_cast<double>(norms[at + 1]);
+      const double want =
+          factor * (slope + static_cast<double>(by.rise)) + lift + static_cast<double>(by.offset);
+      const double size = std::abs(factor) * (std::abs(slope) + 17.5) + lift + 3.25;
+      worst =
+          std::max(worst, std::abs(static_cast<double>(out[at]) - want) / (6 * round_off * size));
+    }
+    CAPTURE(row.name, count);
+    CHECK(worst <= 1);
+    CHECK(out[static_cast<std::size_t>(count)] == untouched);
+  }
+  factors[5] = 0x7E00;
+  norms[40] = std::numeric_limits<float>::infinity();
+  norms[41] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> out(100);
+  row.weigh_sums(sums.data(), factors.data(), norms.data(), 67, by, out.data());
+  CHECK(std::isnan(out[5]));
+  CHECK(out[40] == std::numeric_limits<float>::infinity());
+  CHECK(std::isnan(out[41]));
+}
+
+inline void check_byte_norms(const kernels::table& row) {
+  std::vector<std::uint8_t> bytes(300);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i * 37);
+  for (index_t count = 0; count <= 67; ++count) {
+    std::vector<float> out(68, untouched);
+    row.byte_norms(bytes.data() + 3, count, out.data());
+    CHECK(out[static_cast<std::size_t>(count)] == untouched);
+  }
+  std::vector<float> out(300);
+  row.byte_norms(bytes.data(), 300, out.data());
+  for (std::size_t i = 0; i < 300; ++i) {
+    const int byte = bytes[i];
+    const double want = byte == 0     ? 0.0
+                        : byte == 255 ? std::numeric_limits<double>::infinity()
+                                      : std::exp2(0.25 * (byte - 128));
+    REQUIRE(out[i] == Approx(want).epsilon(1e-7).margin(0));
+    REQUIRE(out[i] == kernels::scalar::byte_norm(bytes[i]));
+  }
+}
+
+/// True if the definition of `within_reach` in double, moved by `slack` binary logarithms, takes a row.
+inline bool reached(const std::vector<float>& t, index_t stride, int heads,
+                    const std::vector<kernels::reach_terms>& by, float norm, std::uint32_t number,
+                    std::size_t i, double slack) {
+  const double least = std::log2((static_cast<double>(number) + 1.0) * 0x1p-32);
+  for (int h = 0; h < heads; ++h) {
+    const auto at = static_cast<std::size_t>(h);
+    const double x = static_cast<double>(t[at * static_cast<std::size_t>(stride) + i]);
+    if (std::isnan(x)) return true;
+    const double rise =
+        (x - static_cast<double>(by[at].shift)) / std::log(2.0) + static_cast<double>(by[at].rise);
+    const double most = std::max(rise, static_cast<double>(by[at].floor)) +
+                        static_cast<double>(by[at].reach) * static_cast<double>(norm);
+    if (most + slack >= least) return true;
+  }
+  return false;
+}
+
+/// No row of the definition is left out, and none is taken that misses by more than is allowed.
+inline void check_within_reach(const kernels::table& row) {
+  constexpr index_t most = 300;
+  std::mt19937 engine(22);
+  for (const int heads : {1, 2, 5}) {
+    std::vector<float> t = random_floats(heads * (most + 3), 23);
+    for (float& x : t) x = 3.0F * x - 40.0F;
+    t[17] = std::numeric_limits<float>::quiet_NaN();
+    t[33] = -std::numeric_limits<float>::infinity();
+    t[50] = std::numeric_limits<float>::max();
+    std::vector<kernels::reach_terms> by;
+    for (int h = 0; h < heads; ++h)
+      by.push_back({-33.0F, -3.0F - static_cast<float>(h), -9.0F, 0.7F});
+    std::vector<float> norms = random_floats(most, 24);
+    for (float& x : norms) x = std::fabs(x);
+    std::vector<std::uint32_t> numbers(most);
+    for (auto& u : numbers) u = static_cast<std::uint32_t>(engine()) >> (engine() % 12);
+    numbers[3] = 0;
+    numbers[4] = 0xFFFFFFFFU;
+    for (const bool with_norms : {true, false})
+      for (index_t count = 0; count <= most; count += count < 70 ? 1 : 115) {
+        std::vector<row_t> out(static_cast<std::size_t>(count) + 1, 12345);
+        const index_t found = row.within_reach(t.data(), most + 3, heads, by.data(),
+                                               with_norms ? norms.data() : nullptr, numbers.data(),
+                                               count, out.data());
+        CAPTURE(row.name, heads, with_norms, count);
+        REQUIRE(found <= count);
+        CHECK(out.back() == 12345);
+        CHECK(std::is_sorted(out.begin(), out.begin() + found));
+        for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+          const bool taken = std::binary_search(out.begin(), out.begin() + found, i);
+          const float norm = with_norms ? norms[i] : 0.0F;
+          if (reached(t, most + 3, heads, by, norm, numbers[i], i, 0.0)) REQUIRE(taken);
+          if (taken && numbers[i] > 1000)
+            REQUIRE(reached(t, most + 3, heads, by, norm, numbers[i], i, 0.09));
+        }
+      }
+  }
 }
 
 /// Against the definition; NaN and infinities are among the numbers, ties at the threshold too.
@@ -502,6 +650,9 @@ inline void check_quick(const kernels::table& row) {
   check_exp_shifted(row);
   check_scan_codes(row);
   check_match_signs(row);
+  check_weigh_sums(row);
+  check_byte_norms(row);
+  check_within_reach(row);
   check_scale_sums(row);
   check_not_below(row);
   check_random_blocks(row);

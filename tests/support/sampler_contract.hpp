@@ -59,7 +59,10 @@ public:
     call_.reset();
     call_ = std::make_unique<attention_call<kv_view>>(queries_, kv_, key);
     c_.begin(true, exact_);
-    predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
+    if constexpr (proposes_weights<Predictor>)
+      predictor_.propose(*call_, index_, c_.ws);
+    else
+      predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
     predictor_.select(*call_, c_.ws.seen, c_.ws);
     rest_ = std::make_unique<population>(call_->visible, c_.ws.exact);
   }

@@ -29,11 +29,12 @@ struct record {
 
   record(const cascade_index& index, row_t row) : part(index.coarse().dim()) {
     const top_k::code_records& fine = index.fine();
+    const auto* codes = static_cast<const std::uint8_t*>(fine.record(row));
     std::vector<std::uint8_t> block(static_cast<std::size_t>(64 * fine.words()));
-    std::uint16_t f = 0, e = 0;
-    fine.gather({&row, 1}, block.data(), &f, &e);
-    factor = static_cast<double>(kernels::f16_to_float(f));
-    error = static_cast<double>(kernels::f16_to_float(e));
+    for (index_t i = 0; i < 4 * fine.words(); ++i)
+      block[static_cast<std::size_t>(i / 4 * 64 + i % 4)] = codes[i];
+    factor = static_cast<double>(kernels::f16_to_float(fine.factor(row)));
+    error = static_cast<double>(kernels::f16_to_float(fine.error(row)));
     for (index_t j = 0; j < part.size(); ++j)
       part[j] = factor * level_in(fine.book(), block.data(), 0, j);
   }
@@ -68,7 +69,12 @@ struct looks {
     const query_group queries = c.group();
     const attention_call<kv_view> call(queries, kv, {});
     c.begin(true);
-    policy.predict(call, index, c.ws.seen, c.ws);
+    policy.propose(call, index, c.ws);
+    predictions seen;
+    seen.reset(c.shape.heads, c.shape.rows);
+    workspace other;
+    other.reserve(c.shape.heads, c.shape.rows, c.shape.dim, 4, true);
+    policy.predict(call, index, seen, other);
     const auto count = static_cast<index_t>(rows.size());
     const index_t stride = count + 5;
     std::vector<float> out(static_cast<std::size_t>(c.shape.heads * stride), -7.0F);
@@ -78,7 +84,7 @@ struct looks {
     for (int h = 0; h < c.shape.heads; ++h) {
       for (index_t i = 0; i < count; ++i) {
         const auto at = static_cast<std::size_t>(h * stride + i);
-        scanned(h, i) = static_cast<double>(c.ws.seen.scores(h)[rows[static_cast<std::size_t>(i)]]);
+        scanned(h, i) = static_cast<double>(seen.scores(h)[rows[static_cast<std::size_t>(i)]]);
         refined(h, i) = static_cast<double>(out[at]);
       }
       for (index_t i = count; i < stride; ++i)
@@ -235,7 +241,7 @@ TEST_CASE("rows without a code stay unpredictable, hidden ones hidden", "[top_k]
   }
 }
 
-TEST_CASE("reach is z standard errors of the scan's prediction", "[top_k]") {
+TEST_CASE("reach times spread is z standard errors of the scan's prediction", "[top_k]") {
   for (const int bits : {1, 2, 4}) {
     test::prepared_call c({600, 64, 2});
     const cascade policy(bits, 4);
@@ -244,13 +250,15 @@ TEST_CASE("reach is z standard errors of the scan's prediction", "[top_k]") {
     const query_group queries = c.group();
     const attention_call<kv_view> call(queries, kv, {});
     for (int h = 0; h < 2; ++h) {
-      float reach[256];
-      policy.reach(call, index, h, 256, 256, reach);
+      float spread[256];
+      policy.spread(index, 256, 256, spread);
+      const auto reach = static_cast<double>(policy.reach(call, h));
       const double per = static_cast<double>(c.head.queries.row(h).norm()) / 64.0;
-      for (index_t i = 0; i < 256; ++i)
-        REQUIRE(reach[i] == Approx((bits == 1 ? 1.5 : 1.6) * per *
-                                   static_cast<double>(index.coarse().error_norm(256 + i)))
-                                .epsilon(1e-5));
+      CHECK(reach == Approx((bits == 1 ? 1.5 : 1.6) * per).epsilon(1e-5));
+      for (index_t i = 0; i < 256; ++i) {
+        REQUIRE(spread[i] == index.coarse().error_norm(256 + i));
+        REQUIRE(policy.spread(index, static_cast<row_t>(256 + i)) == spread[i]);
+      }
     }
   }
 }

@@ -30,7 +30,7 @@ struct twice {
 
 }  // namespace
 
-TEST_CASE("gathered records are a block of the scan, byte for byte", "[top_k]") {
+TEST_CASE("a record holds the words that the key has in a block of the scan", "[top_k]") {
   for (const int bits : widths)
     for (const index_t d : {1, 7, 64, 80, 96, 128}) {
       test::prepared_call c({333, d});
@@ -39,47 +39,20 @@ TEST_CASE("gathered records are a block of the scan, byte for byte", "[top_k]") 
       const index_t words = t.records.words();
       CAPTURE(bits, d);
       CHECK(words == t.scan.book().words(0, d));
-      for (index_t first = 0; first < 333; first += 16) {
-        const index_t count = std::min<index_t>(16, 333 - first);
-        std::vector<std::uint8_t> block(static_cast<std::size_t>(64 * words), 0);
-        std::uint16_t factors[16] = {}, errors[16] = {};
-        t.records.gather(test::row_range(first, first + count), block.data(), factors, errors);
-        REQUIRE(std::equal(block.begin(), block.end(), t.scan.codes(0, first)));
-        for (index_t k = 0; k < count; ++k) {
-          REQUIRE(factors[k] == t.scan.factors()[first + k]);
-          const float error = kernels::f16_to_float(errors[k]);
-          if (bits > 2)
-            REQUIRE(error == t.scan.error_norm(first + k));
-          else
-            REQUIRE(top_k::error_byte::decode(top_k::error_byte::up(error)) ==
-                    t.scan.error_norm(first + k));
-        }
+      for (row_t row = 0; row < 333; ++row) {
+        const auto* codes = static_cast<const std::uint8_t*>(t.records.record(row));
+        const std::uint8_t* block = t.scan.codes(0, row / 16 * 16);
+        for (index_t i = 0; i < 4 * words; ++i)
+          REQUIRE(codes[i] == block[64 * (i / 4) + 4 * (row % 16) + i % 4]);
+        REQUIRE(t.records.factor(row) == t.scan.factors()[row]);
+        const float error = kernels::f16_to_float(t.records.error(row));
+        if (bits > 2)
+          REQUIRE(error == t.scan.error_norm(row));
+        else
+          REQUIRE(top_k::error_byte::decode(top_k::error_byte::up(error)) ==
+                  t.scan.error_norm(row));
       }
     }
-}
-
-TEST_CASE("records are gathered in the order asked for, and other places are left alone",
-          "[top_k]") {
-  test::prepared_call c({200, 64});
-  const twice t(4, c);
-  const std::vector<row_t> asked{199, 3, 3, 77};
-  std::vector<std::uint8_t> block(64 * 8, 0xEE);
-  std::uint16_t factors[16] = {}, errors[16] = {};
-  for (const row_t row : asked) t.records.prefetch(row);
-  t.records.gather(asked, block.data(), factors, errors);
-  for (std::size_t k = 0; k < 16; ++k)
-    for (std::size_t word = 0; word < 8; ++word)
-      for (std::size_t b = 0; b < 4; ++b) {
-        const std::uint8_t got = block[64 * word + 4 * k + b];
-        if (k >= asked.size()) {
-          REQUIRE(got == 0xEE);
-          continue;
-        }
-        const row_t row = asked[k];
-        REQUIRE(got == t.scan.codes(0, row / 16 * 16)[64 * word + 4 * (row % 16) + b]);
-      }
-  for (std::size_t k = 0; k < asked.size(); ++k) CHECK(factors[k] == t.scan.factors()[asked[k]]);
-  CHECK(factors[4] == 0);
 }
 
 TEST_CASE("records may be stored anew, in any order, while there is room for more", "[top_k]") {
@@ -98,13 +71,11 @@ TEST_CASE("records may be stored anew, in any order, while there is room for mor
   for (index_t i = 39; i >= 0; --i)
     grown.store(i, keys[static_cast<std::size_t>(i)].data(), scratch.data());
   for (row_t row = 0; row < 40; ++row) {
-    std::vector<std::uint8_t> a(64 * 8, 0), b(64 * 8, 0);
-    std::uint16_t factor[2] = {}, error[2] = {};
-    once.gather({&row, 1}, a.data(), factor, error);
-    grown.gather({&row, 1}, b.data(), factor + 1, error + 1);
-    REQUIRE(a == b);
-    REQUIRE(factor[0] == factor[1]);
-    REQUIRE(error[0] == error[1]);
+    const auto* a = static_cast<const std::uint8_t*>(once.record(row));
+    const auto* b = static_cast<const std::uint8_t*>(grown.record(row));
+    REQUIRE(std::equal(a, a + 4 * once.words(), b));
+    REQUIRE(once.factor(row) == grown.factor(row));
+    REQUIRE(once.error(row) == grown.error(row));
   }
 }
 

@@ -26,9 +26,16 @@ struct tempered {
     c.begin(true);
     policy.predict(call, index, c.ws.seen, c.ws);
     before = copy(c);
-    top_k::temper_scores(call, index, by, c.ws);
-    after = copy(c);
     for (int h = 0; h < c.shape.heads; ++h) scale.push_back(top_k::error_scale(call, h));
+    float norms[256];
+    for (index_t at = 0; at < c.visible(); at += 256) {
+      const index_t count = std::min<index_t>(256, c.visible() - at);
+      index.error_norms(at, count, norms);
+      for (int h = 0; h < c.shape.heads; ++h)
+        top_k::temper_scores(c.ws.seen.scores(h).data() + at, norms, count, by,
+                             scale[static_cast<std::size_t>(h)]);
+    }
+    after = copy(c);
     for (index_t row = 0; row < c.shape.rows; ++row) error.push_back(index.error_norm(row));
   }
   static std::vector<std::vector<float>> copy(const test::prepared_call& c) {
@@ -100,5 +107,16 @@ TEST_CASE("hidden rows stay hidden, rows without a code cannot be predicted", "[
         CHECK(std::isfinite(after[9]));
       }
     }
+  }
+}
+
+TEST_CASE("a tempered score gives its logit back", "[top_k]") {
+  const float before[3] = {-3.0F, 0.5F, 12.0F}, norms[3] = {0.0F, 1.5F, 4.0F};
+  for (const top_k::tempering by : {top_k::tempering{1.0F, 1.0F}, {0.6F, 0.5F}}) {
+    float t[3];
+    std::copy_n(before, 3, t);
+    top_k::temper_scores(t, norms, 3, by, 0.3F);
+    for (int i = 0; i < 3; ++i)
+      CHECK(top_k::untempered(t[i], norms[i], by, 0.3F) == Approx(before[i]).margin(1e-5));
   }
 }

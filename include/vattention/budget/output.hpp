@@ -101,9 +101,10 @@ private:
     const double largest = allowed(look, h);
     const auto low = static_cast<index_t>(least) - 1;
     const index_t high = std::min(look.population(), static_cast<index_t>(4.0 * present));
-    const index_t solved = least_size(low, std::max(low + 1, high), [&](index_t size) {
-      return look.variance(h, contribution::output, size, correction::finite_population) <= largest;
-    });
+    const index_t solved =
+        size_for_variance(low, std::max(low + 1, high), largest, [&](index_t size) {
+          return look.variance(h, contribution::output, size, correction::finite_population);
+        });
     const double finer = look.judged(h).least / largest_error<scale>(look.state(h), asked_);
     const double resolved =
         finer > 1.0 ? std::min(finer * finer * present + 1.0, 4.0 * present) : 0.0;

@@ -3,6 +3,7 @@
 /// One call as the policies see it: queries, cache, randomness, and how a dot product becomes a logit.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -59,6 +60,19 @@ struct attention_call {
       const float bias = bias_of(head, static_cast<index_t>(row_of(i)));
       dots[i] = bias == hidden ? hidden : dots[i] + bias;
     }
+  }
+
+  /// True if a logit is no more than `scale` times q.k, whatever the row.
+  bool scales_only() const noexcept {
+    return queries.logits.softcap == 0.0F && queries.logits.bias == nullptr;
+  }
+  /// The logit of a row whose product q.k is larger by `more` than the one that `logit` stands for.
+  float moved_logit(int head, row_t row, float logit, float more) const noexcept {
+    const float cap = queries.logits.softcap;
+    if (cap == 0.0F || logit == hidden) return logit + scale * more;
+    const float bias = queries.logits.bias == nullptr ? 0.0F : bias_of(head, row);
+    const float product = cap * std::atanh(std::clamp((logit - bias) / cap, -1.0F, 1.0F));
+    return cap * std::tanh((product + scale * more) / cap) + bias;
   }
 
   /// Turns bounds of a row's product q.k into bounds of its logit: scale, soft-cap, bias. Sound for

@@ -78,14 +78,16 @@ struct proposals {};
 /// Refinement: proposals for sampling in proportion to predicted weight, in one level or two.
 ///   levels                    1, or 2 for a cheap look at all rows and a better one at some
 ///   level(l)                  floor of level l = 0, 1
-///   temper(call, index, ws)   turns ws.seen's scores into log-weights of level 0, in place: tau p +
-///                             kappa s^2, with s^2 the variance of the prediction's error
+///   propose(call, index, ws)  log-weights of level 0 of all visible rows for all heads, into ws.seen, in place
+///                             of `predict`: tau p + kappa s^2, with p the predicted logit and s^2 the
+///                             variance of its error
 /// and of two levels
-///   reach(call, index, head, at, count, out)  logarithm of what rows [at, at + count), at most 256, may
-///                             turn out to be worth at level 1 over what level 0 says of them
+///   reach(call, head)         times a row's `spread`: logarithm of what level 1 may find the row to be worth
+///                             over what level 0 says
+///   spread(index, at, count, out), spread(index, row)   of rows [at, at + count), at most 256; of one row
 ///   refine(call, index, rows, out, stride, ws)  log-weights of level 1 of listed rows to out[h * stride
-///                             + i]; ws.seen, ws.draws, ws.drawn, ws.picks, ws.weights and ws.squares are
-///                             not its own
+///                             + i], for rows whose log-weights in ws.seen are those of `propose`; ws.draws,
+///                             ws.drawn, ws.picks, ws.weights and ws.squares are not its own
 ///   bytes_proposed(call, refined)  bytes of index that scan, tempering and that many refinements read
 template <class P>
 concept proposes_weights =
@@ -94,10 +96,12 @@ concept proposes_weights =
              std::span<const row_t> rows, float* out, index_t stride, workspace& ws) {
       { P::levels } -> std::convertible_to<int>;
       { p.level(0) } noexcept -> std::same_as<proposal_level>;
-      { p.temper(call, index, ws) } noexcept -> std::same_as<void>;
+      { p.propose(call, index, ws) } noexcept -> std::same_as<void>;
       { p.bytes_proposed(call, stride) } noexcept -> std::same_as<index_t>;
       requires P::levels == 1 || requires {
-        { p.reach(call, index, 0, stride, stride, out) } noexcept -> std::same_as<void>;
+        { p.reach(call, 0) } noexcept -> std::same_as<float>;
+        { p.spread(index, stride, stride, out) } noexcept -> std::same_as<void>;
+        { p.spread(index, row_t{}) } noexcept -> std::same_as<float>;
         { p.refine(call, index, rows, out, stride, ws) } noexcept -> std::same_as<void>;
       };
     };

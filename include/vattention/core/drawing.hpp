@@ -11,10 +11,10 @@ namespace vattn {
 /// Uses of random numbers; each has a stream of its own under a call's draw key.
 enum class purpose : std::uint32_t { sampling = 1, projection = 2, audit = 3 };
 
-/// How a level of predicted log-weights t becomes a proposal: with sums over the n residual rows,
-/// g_i = (1 - floor) exp(t_i) / sum_j exp(t_j) + floor / n.
+/// How a level of predicted log-weights t becomes a proposal: with the sum over the n residual rows,
+/// g_i = max((1 - floor) exp(t_i) / sum_j exp(t_j), floor / n).
 struct proposal_level {
-  /// Share that is spread evenly, within [0, 1): no row is ever out of reach.
+  /// Share of which every row has an equal part at least, within (0, 1): no row is ever out of reach.
   double floor = 0.05;
 };
 
@@ -24,8 +24,12 @@ struct predictor_archetype {
   static constexpr int levels = 1;
   proposal_level level(int number) const noexcept;
   template <cache_view View>
-  void temper(const attention_call<View>& call, const index_type& index,
-              workspace& ws) const noexcept;
+  void propose(const attention_call<View>& call, const index_type& index,
+               workspace& ws) const noexcept;
+  template <cache_view View>
+  float reach(const attention_call<View>& call, int head) const noexcept;
+  void spread(const index_type& index, index_t at, index_t count, float* out) const noexcept;
+  float spread(const index_type& index, row_t row) const noexcept;
   template <cache_view View>
   void refine(const attention_call<View>& call, const index_type& index,
               std::span<const row_t> rows, float* out, index_t stride,

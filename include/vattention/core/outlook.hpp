@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <span>
 
@@ -82,6 +83,29 @@ index_t least_size(index_t low, index_t high, Holds holds) noexcept {
     (holds(middle) ? high : low) = middle;
   }
   return high;
+}
+
+/// A size in (low, high] at which a variance, which falls with the size, is at most `largest`, and little less
+/// (3 %, or at `low` + 1); `high` if it is above that everywhere. Interpolates between logarithms: three
+/// evaluations where the variance is near to a power of the size, five at most.
+template <class Variance>
+index_t size_for_variance(index_t low, index_t high, double largest, Variance variance) noexcept {
+  index_t less = low + 1;
+  double above = variance(less);
+  if (above <= largest || less >= high) return std::min(less, high);
+  index_t size = high;
+  double below = variance(size);
+  if (!(below <= largest)) return high;
+  for (int step = 0; step < 3 && below < 0.97 * largest && size - less > 1; ++step) {
+    const double share = std::log(above / largest) / std::log(above / below);
+    const double ratio = static_cast<double>(size) / static_cast<double>(less);
+    const double guess = 1.01 * static_cast<double>(less) * std::pow(ratio, share);
+    const index_t middle = std::clamp(static_cast<index_t>(guess), less + 1, size - 1);
+    const double there = variance(middle);
+    (there <= largest ? size : less) = middle;
+    (there <= largest ? below : above) = there;
+  }
+  return size;
 }
 
 /// Rows at which the standard error of a sum is at most `largest`; no fewer than a head has, and all of the

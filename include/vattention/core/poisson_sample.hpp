@@ -9,6 +9,7 @@
 
 #include "vattention/core/drawing.hpp"
 #include "vattention/core/share_histogram.hpp"
+#include "vattention/core/stream_reader.hpp"
 
 namespace vattn {
 
@@ -18,27 +19,30 @@ namespace vattn {
 /// known for every row that can be drawn: a predictor of two levels is asked for the second one of the
 /// rows with u_i <= c_h a_hi g1_hi alone, a its reach, and g_hi = min(a_hi g1_hi, g2_hi).
 ///
+/// A row costs a random number, a pass of exp for the sum of the weights, and at each look one comparison of
+/// logarithms a head (`kernels::table::within_reach`), which takes a hair too many; p_i is formed for these
+/// alone. Per row and head nothing is kept but its log-weight, in ws.seen; at a refined row that of the first
+/// level which stands for its proposal.
+///
 /// The sum that scales the second level is estimated from the rows refined at the first look and kept: it
 /// depends on u, which biases the estimates by less than the certificate's stopping does (.1 % measured).
-/// Not owning; O(n) a head at the first draw, a scan of n floats a head and growth after it.
+/// Not owning; O(n) a head and look.
 template <class Drawing>
 class poisson_sample {
 public:
   explicit poisson_sample(const Drawing& d) noexcept : d_(d), state_(d.ws.draws) {}
 
-  /// The first draw: `size` rows expected for every head. Of two levels the first one sets out with its own
-  /// scale for that size, which is too small for what the second one makes of it.
+  /// The first draw, after `propose`: `size` rows expected for every head. Of two levels the first one sets
+  /// out with its own scale for that size, which is too small for what the second one makes of it.
   void begin(index_t size) noexcept {
-    d_.predictor.temper(d_.call, d_.index, d_.ws);
     d_.ws.seen.exclude(d_.ws.exact.rows());
     number_rows();
     state_.ranks.reset(rows());
     state_.refined.reset(rows());
     for (int h = 0; h < heads(); ++h) {
-      propose(h);
+      sum_weights(h);
+      count_shares(h);
       set_size(h, static_cast<double>(size));
-      if constexpr (levels > 1) extend(h);
-      key_rows(h);
     }
     collect();
     if constexpr (levels > 1) {
@@ -84,14 +88,20 @@ private:
   static constexpr int levels =
       std::remove_cvref_t<decltype(std::declval<Drawing>().predictor)>::levels;
   static_assert(levels == 1 || levels == 2);
-  /// A share that is certain at any scale, for rows that could not be predicted.
+  /// A share that is certain at any scale, for rows that could not be predicted, and the log-weight that
+  /// stands for it.
   static constexpr float certain_share = 1e30F;
+  static constexpr float certain_weight = std::numeric_limits<float>::max();
+  static constexpr float none = -std::numeric_limits<float>::infinity();
+  static constexpr index_t block = workspace::block;
 
   int heads() const noexcept { return d_.call.heads(); }
   index_t rows() const noexcept { return d_.call.visible; }
-  float* proposals(int h) const noexcept { return d_.ws.seen.scores(h).data(); }
-  float* keys(int h) const noexcept { return state_.keys.data() + h * rows(); }
+  float* log_weights(int h) const noexcept { return d_.ws.seen.scores(h).data(); }
   float* shares_of(int h) const noexcept { return state_.shares.data() + h * rows(); }
+  double even(int level) const noexcept {
+    return d_.predictor.level(level).floor / static_cast<double>(d_.rest.size());
+  }
   poisson_scale& kept(int h) const noexcept { return state_.scales[h]; }
   share_histogram sizes(int h) const noexcept {
     return share_histogram(state_.histograms.data() + std::ptrdiff_t{share_histogram::buckets} * h);
@@ -113,185 +123,266 @@ private:
   /// The call's random numbers, one a row, by the row's number in the whole cache.
   void number_rows() noexcept {
     const random_stream stream(d_.call.key, static_cast<std::uint32_t>(purpose::sampling));
-    const auto first = static_cast<std::uint64_t>(d_.call.kv.first_row());
-    std::uint64_t blocks[2 * 64 + 2];
-    std::uint32_t* out = state_.numbers.data();
-    for (index_t at = 0; at < rows(); at += 256) {
-      const index_t count = std::min<index_t>(256, rows() - at);
-      const std::uint64_t from = first + static_cast<std::uint64_t>(at);
-      const std::uint64_t ahead = from % 4;
-      d_.call.kernels.random_blocks(stream.state().data(), from / 4,
-                                    (static_cast<index_t>(ahead) + count + 3) / 4, blocks);
-      for (index_t i = 0; i < count; ++i) {
-        const std::uint64_t word = ahead + static_cast<std::uint64_t>(i);
-        out[at + i] = static_cast<std::uint32_t>(blocks[word / 2] >> (32 * (word % 2)));
-      }
-    }
+    fill_numbers(stream, static_cast<std::uint64_t>(d_.call.kv.first_row()),
+                 {state_.numbers.data(), static_cast<std::size_t>(rows())});
   }
 
-  /// 1 / u of a row, never too small.
-  float inverse_number(index_t row) const noexcept {
-    const auto half = static_cast<std::int32_t>(state_.numbers[row] >> 1U);
-    return 0x1p32F / (2.0F * static_cast<float>(half) + 0.5F);
-  }
-
-  /// Proposals of the first level, and a head's histogram of them.
-  void propose(int h) noexcept {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    const proposal_level level = d_.predictor.level(0);
+  /// Largest log-weight of a head and the sum of the weights relative to it, a block at a time. Rows that
+  /// could not be predicted are set apart.
+  void sum_weights(int h) noexcept {
+    constexpr index_t step = 2048;
     const kernels::table& kernels = d_.call.kernels;
-    const index_t n = rows();
-    float* share = proposals(h);
-    float* key = keys(h);
+    float* t = log_weights(h);
     row_t* odd = d_.ws.picks.data();
-    const index_t odd_rows = kernels.not_below(share, n, infinity, odd);
-    for (index_t i = 0; i < odd_rows; ++i) share[odd[i]] = -infinity;
-    const float largest = kernels.max_of(share, n);
-    const double sum = largest > -infinity ? kernels.exp_shifted(share, n, largest, key) : 0.0;
-    const double shaped = 1.0 - level.floor;
-    const auto per_sum = static_cast<float>(sum > 0.0 ? shaped / sum : 0.0);
-    const float even = evenly(level);
-    for (index_t i = 0; i < n; ++i)
-      share[i] = share[i] == -infinity ? 0.0F : key[i] * per_sum + even;
-    for (index_t i = 0; i < odd_rows; ++i) share[odd[i]] = certain_share;
-    sizes(h).clear();
-    sizes(h).add_all({share, static_cast<std::size_t>(n)});
+    const index_t odd_rows = kernels.not_below(t, rows(), -none, odd);
+    for (index_t i = 0; i < odd_rows; ++i) t[odd[i]] = none;
+    float largest = none;
+    double sum = 0.0;
+    for (index_t at = 0; at < rows(); at += step) {
+      const index_t count = std::min(step, rows() - at);
+      const float top = kernels.max_of(t + at, count);
+      if (top > largest) {
+        sum *= std::exp(static_cast<double>(largest) - static_cast<double>(top));
+        largest = top;
+      }
+      if (largest > none) sum += kernels.exp_shifted(t + at, count, largest, nullptr);
+    }
+    for (index_t i = 0; i < odd_rows; ++i) t[odd[i]] = certain_weight;
     kept(h) = {};
-  }
-  float evenly(const proposal_level& level) const noexcept {
-    return static_cast<float>(level.floor / static_cast<double>(d_.rest.size()));
+    if (sum > 0.0) {
+      kept(h).largest[0] = static_cast<double>(largest);
+      kept(h).per_sum[0] = (1.0 - d_.predictor.level(0).floor) / sum;
+    }
   }
 
-  /// From proposals of the first level to what the second one can make of them at most.
-  void extend(int h) noexcept {
-    float reach[workspace::block];
-    for (index_t at = 0; at < rows(); at += workspace::block) {
-      const index_t count = std::min(workspace::block, rows() - at);
-      d_.predictor.reach(d_.call, d_.index, h, at, count, reach);
-      d_.call.kernels.exp_shifted(reach, count, 0.0F, reach);
-      float* share = proposals(h) + at;
-      for (index_t i = 0; i < count; ++i) {
-        const float most = share[i] * reach[i];  // NaN where a reach is: certain
-        share[i] = share[i] > 0.0F ? (most < certain_share ? most : certain_share) : 0.0F;
+  /// A head's histogram of the first level's shares: of all rows of a short cache; of a long one, of all rows
+  /// with a share of `heavy`, and of some 2,048 of the others.
+  void count_shares(int h) noexcept {
+    constexpr double heavy = 0x1p-12;
+    const index_t stride = std::max<index_t>(1, rows() / 2048);
+    sizes(h).clear();
+    const float* t = log_weights(h);
+    const auto least =
+        stride == 1 || kept(h).per_sum[0] == 0.0
+            ? std::numeric_limits<float>::infinity()
+            : static_cast<float>(kept(h).largest[0] + std::log(heavy / kept(h).per_sum[0]));
+    row_t* list = d_.ws.picks.data();
+    index_t count = 0;
+    for (index_t row = 0; row < rows(); row += stride) {
+      list[count] = static_cast<row_t>(row);
+      count += t[row] < least ? 1 : 0;
+    }
+    count_listed(h, {list, static_cast<std::size_t>(count)}, static_cast<double>(stride));
+    if (stride == 1) return;
+    count = d_.call.kernels.not_below(t, rows(), least, list);
+    count_listed(h, {list, static_cast<std::size_t>(count)}, 1.0);
+  }
+  void count_listed(int h, std::span<const row_t> list, double weight) noexcept {
+    float share[block];
+    for_blocks(list, [&](std::size_t /*at*/, std::span<const row_t> part) {
+      weigh(h, part, nullptr, share);
+      for (std::size_t i = 0; i < part.size(); ++i)
+        if (share[i] > 0.0F) sizes(h).add(share[i], weight);
+    });
+  }
+
+  /// Calls `each(at, part)` for parts of a list of at most a block of rows.
+  template <class Each>
+  static void for_blocks(std::span<const row_t> list, Each each) noexcept {
+    for (std::size_t at = 0; at < list.size(); at += block)
+      each(at, list.subspan(at, std::min<std::size_t>(block, list.size() - at)));
+  }
+
+  /// Proposals of at most a block of rows for a head, with what the second level can make of them at most if
+  /// `spread` is given.
+  void weigh(int h, std::span<const row_t> list, const float* spread, float* share) const noexcept {
+    const auto count = static_cast<index_t>(list.size());
+    const kernels::table& kernels = d_.call.kernels;
+    const float* t = log_weights(h);
+    for (std::size_t i = 0; i < list.size(); ++i) share[i] = t[list[i]];
+    kernels.exp_shifted(share, count, static_cast<float>(kept(h).largest[0]), share);
+    float factor[block];
+    std::fill_n(factor, count, 1.0F);
+    if constexpr (levels > 1)
+      if (spread != nullptr) {
+        const float reach = d_.predictor.reach(d_.call, h);
+        for (index_t i = 0; i < count; ++i) factor[i] = reach * spread[i];
+        kernels.exp_shifted(factor, count, 0.0F, factor);
+      }
+    const auto per_sum = static_cast<float>(kept(h).per_sum[0]);
+    const auto least = static_cast<float>(even(0));
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      // A refined row's weight stands for its proposal, which may be below the first level's least.
+      const bool refined = levels > 1 && state_.refined.contains(list[i]);
+      const float plain = share[i] * per_sum;
+      const float most = (plain < least && !refined ? least : plain) * factor[i];
+      const bool known = most < certain_share && t[list[i]] < certain_weight;
+      share[i] = t[list[i]] == none ? 0.0F : known ? most : certain_share;
+    }
+  }
+  void spread_of(std::span<const row_t> list, float* out) const noexcept {
+    if constexpr (levels > 1)
+      for (std::size_t i = 0; i < list.size(); ++i) out[i] = d_.predictor.spread(d_.index, list[i]);
+  }
+
+  /// Logarithms of a head's proposals at its scale, for the comparison with the numbers.
+  kernels::reach_terms reach_of(int h) const noexcept {
+    const double scale = std::log2(kept(h).scale);
+    float reach = 0.0F;
+    if constexpr (levels > 1) reach = kernels::log2_e * d_.predictor.reach(d_.call, h);
+    return {static_cast<float>(kept(h).largest[0]),
+            static_cast<float>(scale + std::log2(kept(h).per_sum[0])),
+            static_cast<float>(scale + std::log2(even(0))), reach};
+  }
+
+  /// Rows within reach of some head's scale that are not drawn yet, ascending, into state.fresh. Takes a few
+  /// too many; `draw` decides.
+  void collect() noexcept {
+    kernels::reach_terms by[workspace::most_heads];
+    for (int h = 0; h < heads(); ++h) by[h] = reach_of(h);
+    float spread[block];
+    row_t found[block];
+    row_t* out = state_.fresh.data();
+    for (index_t at = 0; at < rows(); at += block) {
+      const index_t count = std::min(block, rows() - at);
+      if constexpr (levels > 1) d_.predictor.spread(d_.index, at, count, spread);
+      const index_t hits = d_.call.kernels.within_reach(log_weights(0) + at, d_.ws.seen.rows(),
+                                                        heads(), by, levels > 1 ? spread : nullptr,
+                                                        state_.numbers.data() + at, count, found);
+      for (index_t i = 0; i < hits; ++i) {
+        const auto row = static_cast<row_t>(at) + found[i];
+        *out = row;
+        out += state_.ranks.contains(row) || d_.ws.exact.contains(row) ? 0 : 1;
       }
     }
-  }
-
-  void key_rows(int h) noexcept {
-    const float* share = proposals(h);
-    float* key = keys(h);
-    for (index_t i = 0; i < rows(); ++i) key[i] = share[i] * inverse_number(i);
-  }
-
-  /// Rows within reach of some head's scale that are not drawn yet, into state.fresh. Takes a hair too
-  /// many; `draw` decides.
-  void collect() noexcept {
-    state_.fresh.reset(rows());
-    for (int h = 0; h < heads(); ++h) {
-      const auto least = static_cast<float>((1.0 - 0x1p-18) / kept(h).scale);
-      const index_t count = d_.call.kernels.not_below(
-          keys(h), rows(), std::max(least, std::numeric_limits<float>::min()), d_.ws.picks.data());
-      for (const row_t row : d_.ws.picks.first(count))
-        if (!state_.ranks.contains(row)) state_.fresh.add(row);
-    }
-    state_.fresh.list();
-  }
-
-  /// Collected rows that were not refined before, into ws.picks; returns their number.
-  index_t take_unrefined() noexcept {
-    index_t count = 0;
-    for (const row_t row : state_.fresh.rows()) {
-      if (state_.refined.contains(row)) continue;
-      state_.refined.add(row);
-      d_.ws.picks[count++] = row;
-    }
-    return count;
+    fresh_ = {state_.fresh.data(), static_cast<std::size_t>(out - state_.fresh.data())};
   }
 
   /// Second level of the first rows: its sum over all rows is estimated from them, with the probabilities
   /// they were reached with, and so are the sizes.
   void refine_first() noexcept {
-    const index_t count = take_unrefined();
-    const std::span<const row_t> list = d_.ws.picks.first(count);
+    const std::span<const row_t> list = fresh_;
     float* inverse = d_.ws.squares.data();
-    for (index_t i = 0; i < count; ++i)
-      inverse[i] =
-          static_cast<float>(1.0 / std::max(chance_of(list[static_cast<std::size_t>(i)]), 0x1p-32));
+    float* first = d_.ws.logits_of(0);  // what level 0 made of them; no row has a logit yet
+    const index_t stride = d_.ws.logits_of(1) - first;
+    for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
+      double chance[block];
+      chances_of(part, first + at, stride, chance);
+      for (std::size_t i = 0; i < part.size(); ++i)
+        inverse[at + i] = static_cast<float>(1.0 / std::max(chance[i], 0x1p-32));
+    });
     d_.predictor.refine(d_.call, d_.index, list, shares_of(0), rows(), d_.ws);
-    const double shaped = 1.0 - d_.predictor.level(1).floor;
     for (int h = 0; h < heads(); ++h) {
-      float* weight = shares_of(h);
-      // A code that may be off by anything says nothing: the row stays certain, as level 0 had it.
-      for (index_t i = 0; i < count; ++i)
-        if (weight[i] > std::numeric_limits<float>::max())
-          weight[i] = std::numeric_limits<float>::quiet_NaN();
-      const float largest = d_.call.kernels.max_of(weight, count);
-      if (!std::isfinite(largest)) continue;
-      d_.call.kernels.exp_shifted(weight, count, largest, weight);
-      double sum = 0.0;
-      for (index_t i = 0; i < count; ++i)
-        if (weight[i] >= 0.0F)
-          sum += static_cast<double>(weight[i]) * static_cast<double>(inverse[i]);
-      kept(h).largest = static_cast<double>(largest);
-      kept(h).per_sum = shaped / sum;
-      settle(h, list, weight);
-      sizes(h).clear();
-      for (index_t i = 0; i < count; ++i)
-        if (const float share = proposals(h)[list[static_cast<std::size_t>(i)]]; share > 0.0F)
-          sizes(h).add(share, static_cast<double>(inverse[i]));
+      sum_refined(h, shares_of(h), inverse);
+      if (kept(h).per_sum[1] > 0.0) sizes(h).clear();
     }
+    for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
+      settle(part, shares_of(0) + at, rows(), first + at, stride);
+      for (int h = 0; h < heads(); ++h) {
+        if (kept(h).per_sum[1] == 0.0) continue;
+        const float* share = first + h * stride + at;
+        for (std::size_t i = 0; i < part.size(); ++i)
+          if (share[i] > 0.0F) sizes(h).add(share[i], static_cast<double>(inverse[at + i]));
+      }
+    });
+  }
+
+  /// The sum of a head's weights of the second level, from its log-weights `t` of the rows in reach, which
+  /// become weights. A code that may be off by anything says nothing.
+  void sum_refined(int h, float* t, const float* inverse) noexcept {
+    const auto count = static_cast<index_t>(fresh_.size());
+    for (index_t i = 0; i < count; ++i)
+      if (t[i] > std::numeric_limits<float>::max() ||
+          log_weights(h)[fresh_[static_cast<std::size_t>(i)]] == certain_weight)
+        t[i] = std::numeric_limits<float>::quiet_NaN();
+    const float largest = d_.call.kernels.max_of(t, count);
+    if (!std::isfinite(largest)) return;
+    d_.call.kernels.exp_shifted(t, count, largest, t);
+    double sum = 0.0;
+    for (index_t i = 0; i < count; ++i)
+      if (t[i] >= 0.0F) sum += static_cast<double>(t[i]) * static_cast<double>(inverse[i]);
+    kept(h).largest[1] = static_cast<double>(largest);
+    kept(h).per_sum[1] = (1.0 - d_.predictor.level(1).floor) / sum;
   }
 
   /// Second level of further rows, at the sums of the first look.
   void refine_more() noexcept {
-    const index_t count = take_unrefined();
-    for (index_t at = 0; at < count; at += workspace::block) {
-      const index_t size = std::min(workspace::block, count - at);
-      const std::span<const row_t> list(d_.ws.picks.data() + at, static_cast<std::size_t>(size));
+    index_t count = 0;
+    for (const row_t row : fresh_)
+      if (!state_.refined.contains(row)) d_.ws.picks[count++] = row;
+    const std::span<const row_t> list(d_.ws.picks.data(), static_cast<std::size_t>(count));
+    for_blocks(list, [&](std::size_t /*at*/, std::span<const row_t> part) {
       float* weights = d_.ws.weights.data();
-      d_.predictor.refine(d_.call, d_.index, list, weights, workspace::block, d_.ws);
-      for (int h = 0; h < heads(); ++h) {
-        if (kept(h).per_sum == 0.0) continue;
-        float* weight = weights + h * workspace::block;
-        d_.call.kernels.exp_shifted(weight, size, static_cast<float>(kept(h).largest), weight);
-        settle(h, list, weight);
+      d_.predictor.refine(d_.call, d_.index, part, weights, block, d_.ws);
+      for (int h = 0; h < heads(); ++h)
+        if (kept(h).per_sum[1] > 0.0) {
+          float* weight = weights + h * block;
+          d_.call.kernels.exp_shifted(weight, static_cast<index_t>(part.size()),
+                                      static_cast<float>(kept(h).largest[1]), weight);
+        }
+      float* shares = weights + heads() * block;
+      double chance[block];
+      chances_of(part, shares, block, chance);
+      settle(part, weights, block, shares, block);
+    });
+  }
+
+  /// Lowers the proposals `share[h * share_stride + i]` of at most a block of rows to what the second level
+  /// makes of them, `weight[h * stride + i]`, and keeps them. A row that it cannot predict keeps what the first
+  /// one said.
+  void settle(std::span<const row_t> list, const float* weight, index_t stride, float* share,
+              index_t share_stride) noexcept {
+    float spread[block];
+    spread_of(list, spread);
+    const auto least = static_cast<float>(even(1));
+    for (int h = 0; h < heads(); ++h, weight += stride, share += share_stride) {
+      const poisson_scale& scale = kept(h);
+      const auto per_sum = static_cast<float>(scale.per_sum[1]);
+      const auto inverse = static_cast<float>(1.0 / scale.per_sum[0]);
+      const auto largest = static_cast<float>(scale.largest[0]);
+      const float reach = d_.predictor.reach(d_.call, h);
+      float* t = log_weights(h);
+      for (std::size_t i = 0; i < list.size(); ++i) {
+        if (share[i] == 0.0F || share[i] == certain_share) continue;
+        const float refined = weight[i] * per_sum;
+        if (per_sum > 0.0F && refined < share[i])
+          share[i] = std::min(share[i], std::max(refined, least));
+        t[list[i]] = largest + std::log(share[i] * inverse) - reach * spread[i];
       }
     }
+    for (const row_t row : list) state_.refined.add(row);
   }
 
-  /// Lowers the proposals of refined rows to what the second level makes of them. A row that it cannot
-  /// predict keeps what the first one said.
-  void settle(int h, std::span<const row_t> list, const float* weight) noexcept {
-    const auto per_sum = static_cast<float>(kept(h).per_sum);
-    const float even = evenly(d_.predictor.level(1));
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      float& share = proposals(h)[list[i]];
-      const float refined = weight[i] * per_sum + even;
-      if (refined < share) share = refined;
-      keys(h)[list[i]] = share * inverse_number(list[i]);
+  /// max_h min(1, c_h g_h) of at most a block of rows, and their shares.
+  void chances_of(std::span<const row_t> list, float* share, index_t stride,
+                  double* chance) const noexcept {
+    float spread[block];
+    spread_of(list, spread);
+    std::fill_n(chance, list.size(), 0.0);
+    for (int h = 0; h < heads(); ++h, share += stride) {
+      weigh(h, list, levels > 1 ? spread : nullptr, share);
+      for (std::size_t i = 0; i < list.size(); ++i)
+        chance[i] = std::max(chance[i], probability_at(kept(h).scale, share[i]));
     }
-  }
-
-  /// max_h min(1, c_h g_h) of a row.
-  double chance_of(row_t row) const noexcept {
-    double chance = 0.0;
-    for (int h = 0; h < heads(); ++h)
-      chance = std::max(chance, probability_at(kept(h).scale, proposals(h)[row]));
-    return chance;
   }
 
   /// Takes the collected rows whose number says so into the draw, and raises the probabilities of those
   /// drawn before.
   void draw() noexcept {
     d_.drawn.begin_growth();
-    for (const row_t row : state_.fresh.rows()) {
-      const double chance = chance_of(row);
-      if (chance == 0.0 || state_.numbers[row] > threshold_of(chance)) continue;
-      const index_t at = d_.drawn.size();
-      d_.drawn.append(row, threshold_of(chance));
-      state_.ranks.add(row);
-      for (int h = 0; h < heads(); ++h) shares_of(h)[at] = proposals(h)[row];
-    }
+    for_blocks(fresh_, [&](std::size_t /*at*/, std::span<const row_t> part) {
+      double chance[block];
+      float* shares = d_.ws.weights.data();
+      chances_of(part, shares, block, chance);
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        if (chance[i] == 0.0 || state_.numbers[part[i]] > threshold_of(chance[i])) continue;
+        const index_t place = d_.drawn.size();
+        d_.drawn.append(part[i], threshold_of(chance[i]));
+        state_.ranks.add(part[i]);
+        for (int h = 0; h < heads(); ++h)
+          shares_of(h)[place] = shares[h * block + static_cast<index_t>(i)];
+      }
+    });
     const std::span<threshold_t> thresholds = d_.drawn.thresholds();
     for (index_t at = 0; at < d_.drawn.fresh(); ++at) {
       double chance = 0.0;
@@ -303,6 +394,8 @@ private:
 
   const Drawing& d_;
   draw_state& state_;
+  /// The rows that the last `collect` found.
+  std::span<const row_t> fresh_;
 };
 
 }  // namespace vattn

@@ -4,8 +4,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -80,9 +80,18 @@ private:
     const int key = static_cast<int>(std::bit_cast<std::uint32_t>(share) >> 20U) - first_key;
     return std::clamp(key, 0, buckets - 1);
   }
+  static constexpr std::array<double, buckets> middles() noexcept {
+    std::array<double, buckets> all{};
+    double octave = 0x1p-31;
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      all[k] = octave * (1.0 + (static_cast<double>(k % 8) + 0.5) / 8.0);
+      if (k % 8 == 7) octave *= 2.0;
+    }
+    return all;
+  }
   static double middle(int k) noexcept {
-    const double base = std::ldexp(1.0, k / 8 - 31);
-    return base * (1.0 + (static_cast<double>(k % 8) + 0.5) / 8.0);
+    static constexpr std::array<double, buckets> all = middles();
+    return all[static_cast<std::size_t>(k)];
   }
   double* counts_;
 };

@@ -3,6 +3,11 @@
 /// Reads a random stream many numbers at a time.
 #pragma once
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <span>
+
 #include "vattention/core/rng.hpp"
 #include "vattention/kernels/kernels.hpp"
 
@@ -35,5 +40,26 @@ private:
   std::array<std::uint64_t, held> numbers_;
   std::uint64_t first_ = ~std::uint64_t{0} - held;
 };
+
+/// Numbers `random_stream::u32` first .. first + out.size() - 1, the same on every kernel row.
+inline void fill_numbers(const random_stream& stream, std::uint64_t first,
+                         std::span<std::uint32_t> out) noexcept {
+  constexpr std::size_t most = 256;
+  const kernels::table& kernels = kernels::active();
+  std::uint64_t words[most / 2 + 2];
+  for (std::size_t at = 0; at < out.size(); at += most) {
+    const std::size_t count = std::min(most, out.size() - at);
+    const std::uint64_t from = first + at;
+    const std::size_t ahead = from % 4;
+    kernels.random_blocks(stream.state().data(), from / 4,
+                          static_cast<index_t>((ahead + count + 3) / 4), words);
+    if constexpr (std::endian::native == std::endian::little)
+      std::memcpy(out.data() + at, reinterpret_cast<const char*>(words) + 4 * ahead, 4 * count);
+    else
+      for (std::size_t i = 0; i < count; ++i)
+        out[at + i] =
+            static_cast<std::uint32_t>(words[(ahead + i) / 2] >> (32 * ((ahead + i) % 2)));
+  }
+}
 
 }  // namespace vattn

@@ -38,9 +38,9 @@ private:
 struct poisson_scale {
   /// c, and the rows expected at it.
   double scale = 0.0, size = 0.0;
-  /// Of the second level: the largest log-weight of the first look, and (1 - floor) / sum of weights
-  /// relative to it; 0 without one.
-  double largest = 0.0, per_sum = 0.0;
+  /// Of each level: the largest log-weight (of the first look, at the second level), and (1 - floor) / sum of
+  /// weights relative to it; 0 without one.
+  double largest[2] = {}, per_sum[2] = {};
 };
 
 /// A head's place in a sample in proportion to upper bounds, see `bounded_sample`.
@@ -57,10 +57,11 @@ struct draw_state {
   /// Eight numbers a query head, the sampler's own.
   scratch<double> constants;
 
-  // in proportion to predicted weight: random numbers [n], g / u [g x n], g of the drawn rows [g x n]
+  // in proportion to predicted weight: random numbers [n], g of the drawn rows [g x n], rows within reach
   scratch<std::uint32_t> numbers;
-  scratch<float> keys, shares;
-  index_set refined, fresh;
+  scratch<float> shares;
+  scratch<row_t> fresh;
+  index_set refined;
   scratch<double> histograms;
   scratch<poisson_scale> scales;
 
@@ -110,7 +111,6 @@ public:
     query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
     code_dots.reserve(2 * (g + 1) * block);
-    gathered.reserve(64 * (key_dim + 64));
     output.reserve(g * value_dim);
     log_sum_exp.reserve(g);
     log_sum_exp_error.reserve(g);
@@ -125,9 +125,8 @@ public:
   /// Makes room for a sample in proportion to predicted weight.
   void reserve_proposals(int heads, index_t rows) {
     draws.numbers.reserve(rows);
-    draws.keys.reserve(heads * rows);
     draws.shares.reserve(heads * rows);
-    draws.fresh.reset(rows);
+    draws.fresh.reserve(rows);
     draws.scales.reserve(heads);
     reserve_looks(heads, rows);
   }
@@ -162,9 +161,6 @@ public:
   scratch<std::pair<float, row_t>> candidates;
   scratch<row_t> picks;
 
-  // a scan's estimates of q.k, for predictors that improve them later [g x rows]
-  scratch<float> products;
-
   // blocks of rows
   scratch<const void*> addresses;
   scratch<float> weights, sums;
@@ -185,7 +181,6 @@ public:
   scratch<float> rotated, query_terms;
   scratch<std::int8_t> query_codes;
   scratch<std::int32_t> code_dots;
-  scratch<std::uint8_t> gathered;
 
   // bounds of one head's logits; largest residual one and the sum of exp below it, of each head
   scratch<float> lower, upper;
@@ -205,7 +200,6 @@ private:
     seen.reset(static_cast<int>(g), rows);
     candidates.reserve(rows);
     picks.reserve(rows);
-    products.reserve(g * rows);
   }
   /// What samplers of unequal probabilities share.
   void reserve_looks(index_t heads, index_t rows) {

@@ -76,7 +76,7 @@ VATTN_AVX2 inline double exp_shifted(const float* x, index_t count, float shift,
   index_t i = 0;
   for (; i + 8 <= count; i += 8) {
     const __m256 e = exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), minus));
-    _mm256_storeu_ps(out + i, e);
+    if (out != nullptr) _mm256_storeu_ps(out + i, e);
     low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
     high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
   }
@@ -84,8 +84,9 @@ VATTN_AVX2 inline double exp_shifted(const float* x, index_t count, float shift,
   _mm256_store_pd(lane, _mm256_add_pd(low, high));
   double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
   for (; i < count; ++i) {
-    out[i] = _mm256_cvtss_f32(exp_of(_mm256_sub_ps(_mm256_set1_ps(x[i]), minus)));
-    sum += static_cast<double>(out[i]);
+    const float e = _mm256_cvtss_f32(exp_of(_mm256_sub_ps(_mm256_set1_ps(x[i]), minus)));
+    if (out != nullptr) out[i] = e;
+    sum += static_cast<double>(e);
   }
   _mm256_zeroupper();
   return sum;

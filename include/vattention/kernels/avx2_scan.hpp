@@ -23,13 +23,10 @@ namespace vattn::kernels::avx2 {
 
 /// What all tiles of a scan share.
 struct scan_pass {
-  int bits;
   index_t words;
   const std::uint8_t* levels;
   index_t x_stride, out_stride;
 };
-using scan_tile = void (*)(const scan_pass&, const std::uint8_t* codes, const std::int8_t* x,
-                           std::int32_t* out) noexcept;
 
 /// Four query bytes, the same for all keys.
 VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i query_bytes(const std::int8_t* x) noexcept {
@@ -38,49 +35,100 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i query_bytes(const std::int8_t* x) noexcep
   return _mm256_set1_epi32(four);
 }
 
-/// The levels of the lowest field of each byte, and the fields above moved down.
-VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i next_levels(const scan_pass& p, __m256i& codes) noexcept {
-  if (p.bits == 8) return codes;
-  const __m256i table = _mm256_broadcastsi128_si256(
-      _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p.levels))));
-  const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << p.bits) - 1));
-  const __m256i level = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, mask));
-  codes = _mm256_srlv_epi32(codes, _mm256_set1_epi32(p.bits));
-  return level;
+/// The 16 levels of 4-bit codes, in each 128-bit lane.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i level_table(const std::uint8_t* levels) noexcept {
+  return _mm256_broadcastsi128_si256(
+      _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(levels))));
 }
 
-/// One block of 16 keys, eight to a register, times `Heads` queries. In 16-bit halves: the pair
-/// sums of vpmaddubsw would saturate.
-template <int Heads>
-VATTN_AVX2 void scan_block(const scan_pass& p, const std::uint8_t* codes, const std::int8_t* x,
-                           std::int32_t* out) noexcept {
-  __m256i sum[std::size_t{2 * Heads}], word[2], even[2], odd[2];
+/// The levels of one field of each byte.
+template <int Bits>
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i field_levels(__m256i codes, int field,
+                                                    __m256i table) noexcept {
+  if constexpr (Bits == 8) return codes;
+  const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << Bits) - 1));
+  const __m256i moved = field == 0 ? codes : _mm256_srli_epi32(codes, Bits * field);
+  const __m256i code = _mm256_and_si256(moved, mask);
+  return Bits == 4 ? _mm256_shuffle_epi8(table, code) : code;
+}
+
+/// Sums of the four byte products of each 32-bit lane: in 16 bits for small levels; otherwise of the levels
+/// less 128, because pair sums of larger ones would saturate, which `level_offset` makes good.
+template <int Bits>
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i pair_sums(__m256i level, __m256i q) noexcept {
+  if constexpr (Bits <= 2) return _mm256_maddubs_epi16(level, q);
+  const __m256i signed_level = _mm256_xor_si256(level, _mm256_set1_epi8(static_cast<char>(0x80)));
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(signed_level), _mm256_sign_epi8(q, signed_level));
+}
+
+/// Pair sums that 16 bits hold one on another: |sum| <= 2 * 127 * level.
+template <int Bits>
+inline constexpr int pairs_held = Bits == 1   ? 128
+                                  : Bits == 2 ? 40
+                                              : 1;
+
+/// 128 times the sum of a query's `count` bytes where the levels have lost 128, else 0.
+template <int Bits>
+std::int32_t level_offset(const std::int8_t* x, index_t count) noexcept {
+  std::int32_t sum = 0;
+  if constexpr (Bits > 2)
+    for (index_t j = 0; j < count; ++j) sum += x[j];
+  return 128 * sum;
+}
+
+/// 32-bit sums of 16-bit pairs.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i widen(__m256i sum, __m256i pairs) noexcept {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+/// Words [first, last) of one block of 16 keys, eight to a register, times `Heads` queries, added to sum;
+/// no more fields than `pairs_held`.
+template <int Bits, int Heads>
+VATTN_AVX2 VATTN_ALWAYS_INLINE void scan_words(const scan_pass& p, const std::uint8_t* codes,
+                                               index_t first, index_t last, const std::int8_t* x,
+                                               __m256i* sum) noexcept {
+  const __m256i table = level_table(p.levels);
+  __m256i pairs[std::size_t{2 * Heads}];
   VATTN_UNROLL
-  for (auto& s : sum) s = _mm256_setzero_si256();
-  for (index_t t = 0; t < p.words; ++t) {
+  for (auto& s : pairs) s = _mm256_setzero_si256();
+  for (index_t t = first; t < last; ++t) {
     const auto* at = static_cast<const __m256i*>(static_cast<const void*>(codes + t * 64));
+    const __m256i word[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
     VATTN_UNROLL
-    for (int b = 0; b < 2; ++b) word[b] = _mm256_loadu_si256(at + b);
-    for (int bit = 0; bit < 8; bit += p.bits, x += 4) {
-      VATTN_UNROLL
-      for (int b = 0; b < 2; ++b) {
-        const __m256i level = next_levels(p, word[b]);
-        even[b] = _mm256_and_si256(level, _mm256_set1_epi16(0xff));
-        odd[b] = _mm256_srli_epi16(level, 8);
-      }
+    for (int field = 0; field < 8 / Bits; ++field) {
+      const __m256i level[2] = {field_levels<Bits>(word[0], field, table),
+                                field_levels<Bits>(word[1], field, table)};
       VATTN_UNROLL
       for (int h = 0; h < Heads; ++h) {
-        const __m256i q = query_bytes(x + h * p.x_stride), q_odd = _mm256_srai_epi16(q, 8);
-        const __m256i q_even = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8);
+        const __m256i q = query_bytes(x + h * p.x_stride + t * (32 / Bits) + 4 * field);
         VATTN_UNROLL
         for (int b = 0; b < 2; ++b) {
-          const __m256i pair = _mm256_add_epi32(_mm256_madd_epi16(even[b], q_even),
-                                                _mm256_madd_epi16(odd[b], q_odd));
-          sum[2 * h + b] = _mm256_add_epi32(sum[2 * h + b], pair);
+          const __m256i product = pair_sums<Bits>(level[b], q);
+          if constexpr (pairs_held<Bits> > 1)
+            pairs[2 * h + b] = _mm256_add_epi16(pairs[2 * h + b], product);
+          else
+            sum[2 * h + b] = widen(sum[2 * h + b], product);
         }
       }
     }
   }
+  if constexpr (pairs_held<Bits> > 1) {
+    VATTN_UNROLL
+    for (int i = 0; i < 2 * Heads; ++i) sum[i] = widen(sum[i], pairs[i]);
+  }
+}
+
+/// One block of 16 keys times `Heads` queries.
+template <int Bits, int Heads>
+VATTN_AVX2 void scan_block(const scan_pass& p, const std::uint8_t* codes, const std::int8_t* x,
+                           std::int32_t* out) noexcept {
+  constexpr index_t held = pairs_held<Bits> > 1 ? pairs_held<Bits> / (8 / Bits) : index_t{1} << 20;
+  __m256i sum[std::size_t{2 * Heads}];
+  VATTN_UNROLL
+  for (int i = 0; i < 2 * Heads; ++i)
+    sum[i] = _mm256_set1_epi32(level_offset<Bits>(x + i / 2 * p.x_stride, p.words * (32 / Bits)));
+  for (index_t t = 0; t < p.words; t += held)
+    scan_words<Bits, Heads>(p, codes, t, p.words - t < held ? p.words : t + held, x, sum);
   VATTN_UNROLL
   for (int i = 0; i < 2 * Heads; ++i) {
     std::int32_t* to = out + i / 2 * p.out_stride + i % 2 * 8;
@@ -90,17 +138,29 @@ VATTN_AVX2 void scan_block(const scan_pass& p, const std::uint8_t* codes, const 
 }
 
 /// One block at a time, heads by fours, twos and ones while the codes are in L1.
+template <int Bits>
+void scan_bits(const scan_pass& p, const std::uint8_t* codes, index_t blocks, const std::int8_t* x,
+               int heads, std::int32_t* out) noexcept {
+  using tile =
+      void (*)(const scan_pass&, const std::uint8_t*, const std::int8_t*, std::int32_t*) noexcept;
+  static constexpr tile tiles[3] = {scan_block<Bits, 1>, scan_block<Bits, 2>, scan_block<Bits, 4>};
+  for (index_t block = 0; block < blocks; ++block, codes += p.words * 64, out += 16)
+    for (int h = 0; h < heads;) {
+      const int size = heads - h >= 4 ? 2 : heads - h >= 2 ? 1 : 0;
+      tiles[size](p, codes, x + h * p.x_stride, out + h * p.out_stride);
+      h += 1 << size;
+    }
+}
+
 inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
                        const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
                        int heads, std::int32_t* out, index_t out_stride) noexcept {
-  static constexpr scan_tile tiles[3] = {scan_block<1>, scan_block<2>, scan_block<4>};
-  const scan_pass p{bits, words, levels, x_stride, out_stride};
-  for (index_t block = 0; block < blocks; ++block, codes += words * 64, out += 16) {
-    for (int h = 0; h < heads;) {
-      const int size = heads - h >= 4 ? 2 : heads - h >= 2 ? 1 : 0;
-      tiles[size](p, codes, x + h * x_stride, out + h * out_stride);
-      h += 1 << size;
-    }
+  const scan_pass p{words, levels, x_stride, out_stride};
+  switch (bits) {
+    case 1: return scan_bits<1>(p, codes, blocks, x, heads, out);
+    case 2: return scan_bits<2>(p, codes, blocks, x, heads, out);
+    case 4: return scan_bits<4>(p, codes, blocks, x, heads, out);
+    default: return scan_bits<8>(p, codes, blocks, x, heads, out);
   }
 }
 

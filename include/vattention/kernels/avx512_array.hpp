@@ -72,7 +72,7 @@ VATTN_AVX512 inline double exp_shifted(const float* x, index_t count, float shif
     const __mmask16 mask = low_mask(count - i);
     const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
     const __m512 e = _mm512_maskz_mov_ps(mask, exp_of(_mm512_sub_ps(v, minus)));
-    _mm512_mask_storeu_ps(out + i, mask, e);
+    if (out != nullptr) _mm512_mask_storeu_ps(out + i, mask, e);
     low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
     high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The integer kernels of the AVX-512 row: packed codes and sign signatures; contracts in
+/// The integer kernels of the AVX-512 row that scan: packed codes and sign signatures; contracts in
 /// kernels.hpp.
 ///
 /// Each exists twice, because a CPU may lack the extension (VNNI, VPOPCNTDQ) that makes it fast.
@@ -41,67 +41,79 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i query_bytes(const std::int8_t* x) noexc
   return _mm512_set1_epi32(four);
 }
 
+/// The 16 levels of 4-bit codes, in each 128-bit lane.
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i level_table(const std::uint8_t* levels) noexcept {
+  return _mm512_broadcast_i32x4(
+      _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(levels))));
+}
+
+/// The levels of one field of each byte.
+template <int Bits>
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i field_levels(__m512i codes, int field,
+                                                      __m512i table) noexcept {
+  if constexpr (Bits == 8) return codes;
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << Bits) - 1));
+  const auto shift = static_cast<unsigned>(Bits * field);
+  const __m512i moved = field == 0 ? codes : _mm512_srli_epi32(codes, shift);
+  const __m512i code = _mm512_and_si512(moved, mask);
+  return Bits == 4 ? _mm512_shuffle_epi8(table, code) : code;
+}
+
 /// What all tiles of a scan share.
 struct scan_pass {
-  int bits;
   index_t words;
   const std::uint8_t* levels;
   index_t x_stride, out_stride;
 };
-using scan_tile = void (*)(const scan_pass&, const std::uint8_t* codes, int used,
-                           const std::int8_t* x, std::int32_t* out) noexcept;
 
-/// The levels of the lowest field of each byte, and the fields above moved down.
-VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i next_levels(const scan_pass& p, __m512i& codes) noexcept {
-  if (p.bits == 8) return codes;
-  const __m512i table = _mm512_broadcast_i32x4(
-      _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(p.levels))));
-  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << p.bits) - 1));
-  const __m512i level = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, mask));
-  codes = _mm512_srlv_epi32(codes, _mm512_set1_epi32(p.bits));
-  return level;
-}
-
-/// Two blocks of 16 keys, of which `used` exist, times `Heads` queries.
-template <int Heads>
-VATTN_AVX512_VNNI void scan_vnni(const scan_pass& p, const std::uint8_t* codes, int used,
+/// `Blocks` blocks of 16 keys times `Heads` queries.
+template <int Bits, int Heads, int Blocks>
+VATTN_AVX512_VNNI void scan_vnni(const scan_pass& p, const std::uint8_t* codes,
                                  const std::int8_t* x, std::int32_t* out) noexcept {
-  const index_t second = used == 2 ? p.words * 64 : 0;
-  __m512i sum[std::size_t{Heads}][2];
+  const __m512i table = level_table(p.levels);
+  __m512i sum[std::size_t{Heads * Blocks}];
   VATTN_UNROLL
-  for (auto& s : sum) s[0] = s[1] = _mm512_setzero_si512();
-  for (index_t t = 0; t < p.words; ++t, codes += 64) {
-    __m512i a = _mm512_loadu_si512(codes), b = _mm512_loadu_si512(codes + second);
-    for (int bit = 0; bit < 8; bit += p.bits, x += 4) {
-      const __m512i level_a = next_levels(p, a), level_b = next_levels(p, b);
+  for (auto& s : sum) s = _mm512_setzero_si512();
+  for (index_t t = 0; t < p.words; ++t, codes += 64, x += 32 / Bits) {
+    __m512i word[std::size_t{Blocks}];
+    VATTN_UNROLL
+    for (int b = 0; b < Blocks; ++b) word[b] = _mm512_loadu_si512(codes + b * p.words * 64);
+    VATTN_UNROLL
+    for (int field = 0; field < 8 / Bits; ++field) {
+      __m512i level[std::size_t{Blocks}];
+      VATTN_UNROLL
+      for (int b = 0; b < Blocks; ++b) level[b] = field_levels<Bits>(word[b], field, table);
       VATTN_UNROLL
       for (int h = 0; h < Heads; ++h) {
-        const __m512i q = query_bytes(x + h * p.x_stride);
-        sum[h][0] = _mm512_dpbusd_epi32(sum[h][0], level_a, q);
-        sum[h][1] = _mm512_dpbusd_epi32(sum[h][1], level_b, q);
+        const __m512i q = query_bytes(x + h * p.x_stride + 4 * field);
+        VATTN_UNROLL
+        for (int b = 0; b < Blocks; ++b)
+          sum[h * Blocks + b] = _mm512_dpbusd_epi32(sum[h * Blocks + b], level[b], q);
       }
     }
   }
   VATTN_UNROLL
-  for (int h = 0; h < Heads; ++h) {
-    _mm512_storeu_si512(out + h * p.out_stride, sum[h][0]);
-    if (used == 2) _mm512_storeu_si512(out + h * p.out_stride + 16, sum[h][1]);
-  }
+  for (int h = 0; h < Heads; ++h) VATTN_UNROLL
+  for (int b = 0; b < Blocks; ++b)
+    _mm512_storeu_si512(out + h * p.out_stride + 16 * b, sum[h * Blocks + b]);
   _mm256_zeroupper();
 }
 
 /// The same without VNNI for one block, in 16-bit halves: the pair sums of vpmaddubsw would
 /// saturate.
-template <int Heads>
-VATTN_AVX512 void scan_madd(const scan_pass& p, const std::uint8_t* codes, int,
-                            const std::int8_t* x, std::int32_t* out) noexcept {
+template <int Bits, int Heads>
+VATTN_AVX512 void scan_madd(const scan_pass& p, const std::uint8_t* codes, const std::int8_t* x,
+                            std::int32_t* out) noexcept {
+  const __m512i table = level_table(p.levels);
   __m512i sum[std::size_t{Heads}];
   VATTN_UNROLL
   for (auto& s : sum) s = _mm512_setzero_si512();
   for (index_t t = 0; t < p.words; ++t) {
-    __m512i word = _mm512_loadu_si512(codes + t * 64);
-    for (int bit = 0; bit < 8; bit += p.bits, x += 4) {
-      const __m512i level = next_levels(p, word), odd = _mm512_srli_epi16(level, 8);
+    const __m512i word = _mm512_loadu_si512(codes + t * 64);
+    VATTN_UNROLL
+    for (int field = 0; field < 8 / Bits; ++field, x += 4) {
+      const __m512i level = field_levels<Bits>(word, field, table);
+      const __m512i odd = _mm512_srli_epi16(level, 8);
       const __m512i even = _mm512_and_si512(level, _mm512_set1_epi16(0xff));
       VATTN_UNROLL
       for (int h = 0; h < Heads; ++h) {
@@ -117,35 +129,64 @@ VATTN_AVX512 void scan_madd(const scan_pass& p, const std::uint8_t* codes, int,
   _mm256_zeroupper();
 }
 
-inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
-                       const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
-                       int heads, std::int32_t* out, index_t out_stride) noexcept {
-  const scan_pass p{bits, words, levels, x_stride, out_stride};
-  for (index_t block = 0; block < blocks; ++block, codes += words * 64, out += 16) {
+/// Two or four blocks at a time, heads by eights, fours, twos and ones while the codes are in L1.
+template <int Bits>
+void scan_bits_vnni(const scan_pass& p, const std::uint8_t* codes, index_t blocks,
+                    const std::int8_t* x, int heads, std::int32_t* out) noexcept {
+  using tile =
+      void (*)(const scan_pass&, const std::uint8_t*, const std::int8_t*, std::int32_t*) noexcept;
+  static constexpr tile full[4] = {scan_vnni<Bits, 1, 4>, scan_vnni<Bits, 2, 4>,
+                                   scan_vnni<Bits, 4, 4>, scan_vnni<Bits, 8, 2>};
+  static constexpr tile single[4] = {scan_vnni<Bits, 1, 1>, scan_vnni<Bits, 2, 1>,
+                                     scan_vnni<Bits, 4, 1>, scan_vnni<Bits, 8, 1>};
+  for (index_t block = 0; block < blocks;) {
+    const int step = blocks - block >= 4 ? 4 : 1;
     for (int h = 0; h < heads;) {
-      const int size = heads - h >= 4 ? 4 : 1;
-      (size == 4 ? scan_madd<4> : scan_madd<1>)(p, codes, 1, x + h * x_stride,
-                                                out + h * out_stride);
-      h += size;
+      const int left = heads - h, size = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+      const int wide = step == 1 ? 1 : size == 3 ? 2 : 4;
+      for (int b = 0; b < step; b += wide)
+        (step == 1 ? single : full)[size](p, codes + (block + b) * p.words * 64, x + h * p.x_stride,
+                                          out + h * p.out_stride + (block + b) * 16);
+      h += 1 << size;
     }
+    block += step;
   }
 }
 
-/// `scan_codes` for CPUs with AVX512-VNNI: two blocks at a time, heads by eights, fours, twos and
-/// ones while the codes are in L1.
+template <int Bits>
+void scan_bits(const scan_pass& p, const std::uint8_t* codes, index_t blocks, const std::int8_t* x,
+               int heads, std::int32_t* out) noexcept {
+  for (index_t block = 0; block < blocks; ++block, codes += p.words * 64, out += 16)
+    for (int h = 0; h < heads;) {
+      const int size = heads - h >= 4 ? 4 : 1;
+      (size == 4 ? scan_madd<Bits, 4> : scan_madd<Bits, 1>)(p, codes, x + h * p.x_stride,
+                                                            out + h * p.out_stride);
+      h += size;
+    }
+}
+
+inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
+                       const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
+                       int heads, std::int32_t* out, index_t out_stride) noexcept {
+  const scan_pass p{words, levels, x_stride, out_stride};
+  switch (bits) {
+    case 1: return scan_bits<1>(p, codes, blocks, x, heads, out);
+    case 2: return scan_bits<2>(p, codes, blocks, x, heads, out);
+    case 4: return scan_bits<4>(p, codes, blocks, x, heads, out);
+    default: return scan_bits<8>(p, codes, blocks, x, heads, out);
+  }
+}
+
+/// `scan_codes` for CPUs with AVX512-VNNI.
 inline void scan_codes_vnni(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
                             const std::uint8_t* levels, const std::int8_t* x, index_t x_stride,
                             int heads, std::int32_t* out, index_t out_stride) noexcept {
-  static constexpr scan_tile tiles[4] = {scan_vnni<1>, scan_vnni<2>, scan_vnni<4>, scan_vnni<8>};
-  const scan_pass p{bits, words, levels, x_stride, out_stride};
-  for (index_t block = 0; block < blocks; block += 2) {
-    const int used = block + 1 < blocks ? 2 : 1;
-    for (int h = 0; h < heads;) {
-      const int left = heads - h, size = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
-      tiles[size](p, codes + block * words * 64, used, x + h * x_stride,
-                  out + h * out_stride + block * 16);
-      h += 1 << size;
-    }
+  const scan_pass p{words, levels, x_stride, out_stride};
+  switch (bits) {
+    case 1: return scan_bits_vnni<1>(p, codes, blocks, x, heads, out);
+    case 2: return scan_bits_vnni<2>(p, codes, blocks, x, heads, out);
+    case 4: return scan_bits_vnni<4>(p, codes, blocks, x, heads, out);
+    default: return scan_bits_vnni<8>(p, codes, blocks, x, heads, out);
   }
 }
 

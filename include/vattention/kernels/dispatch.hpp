@@ -9,14 +9,19 @@
 #include "vattention/config.hpp"
 #include "vattention/kernels/avx2.hpp"
 #include "vattention/kernels/avx2_array.hpp"
+#include "vattention/kernels/avx2_codes.hpp"
+#include "vattention/kernels/avx2_proposals.hpp"
 #include "vattention/kernels/avx2_scan.hpp"
 #include "vattention/kernels/avx2_sum.hpp"
 #include "vattention/kernels/avx512.hpp"
 #include "vattention/kernels/avx512_array.hpp"
+#include "vattention/kernels/avx512_codes.hpp"
+#include "vattention/kernels/avx512_proposals.hpp"
 #include "vattention/kernels/avx512_scan.hpp"
 #include "vattention/kernels/avx512_sum.hpp"
 #include "vattention/kernels/kernels.hpp"
 #include "vattention/kernels/scalar.hpp"
+#include "vattention/kernels/scalar_proposals.hpp"
 
 #if VATTN_X86_KERNELS
 #include <cpuid.h>
@@ -31,15 +36,17 @@ namespace detail {
 inline constexpr table scalar_row{isa::scalar,          "scalar",
                                   scalar::dot_rows,     scalar::sum_rows,
                                   scalar::max_of,       scalar::exp_shifted,
-                                  scalar::scan_codes,   scalar::scale_sums,
+                                  scalar::scan_codes,   scalar::dot_codes,
+                                  scalar::weigh_sums,   scalar::byte_norms,
+                                  scalar::within_reach, scalar::scale_sums,
                                   scalar::not_below,    scalar::match_signs,
                                   scalar::random_blocks};
 
 #if VATTN_X86_KERNELS
 inline constexpr table avx2_row{
-    isa::avx2,          "avx2",           avx2::dot_rows,   avx2::sum_rows,  avx2::max_of,
-    avx2::exp_shifted,  avx2::scan_codes, avx2::scale_sums, avx2::not_below, avx2::match_signs,
-    avx2::random_blocks};
+    isa::avx2,          "avx2",           avx2::dot_rows,  avx2::sum_rows,    avx2::max_of,
+    avx2::exp_shifted,  avx2::scan_codes, avx2::dot_codes, avx2::weigh_sums,  avx2::byte_norms,
+    avx2::within_reach, avx2::scale_sums, avx2::not_below, avx2::match_signs, avx2::random_blocks};
 
 /// The AVX-512 row with the integer extensions this CPU has.
 inline table avx512_row() noexcept {
@@ -52,6 +59,10 @@ inline table avx512_row() noexcept {
           avx512::max_of,
           avx512::exp_shifted,
           vnni ? avx512::scan_codes_vnni : avx512::scan_codes,
+          vnni ? avx512::dot_codes_vnni : avx2::dot_codes,
+          avx512::weigh_sums,
+          avx512::byte_norms,
+          avx512::within_reach,
           avx512::scale_sums,
           avx512::not_below,
           popcnt ? avx512::match_signs_popcnt : avx512::match_signs,

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "vattention/core/kv_view.hpp"
+#include "vattention/kernels/terms.hpp"
 
 namespace vattn::kernels {
 
@@ -48,7 +49,7 @@ struct table {
 
   /// out[i] = exp(x[i] - shift), returns the sum (accumulated in double). x and out may be the
   /// same. Relative error of out[i] <= 4 u + u |x[i] - shift|; a result below 2^-126 may come out
-  /// as 0; NaN and +inf go through; -inf gives 0. `shift` is finite.
+  /// as 0; NaN and +inf go through; -inf gives 0. `shift` is finite. `out` may be null: the sum alone.
   double (*exp_shifted)(const float* x, index_t count, float shift, float* out) noexcept;
 
   /// Integer dot products of packed key codes with int8 queries, exact on every row of the table.
@@ -56,13 +57,37 @@ struct table {
   /// Codes of `bits` 1, 2, 4 or 8 lie in blocks of 16 keys. A block is `words` words of 64 bytes;
   /// byte 4 k + b of word t belongs to key k (0..15) and holds, in bits [bits*f, bits*(f+1)), the
   /// code of dimension `t * per + 4 f + b`, with `per = 32 / bits` dimensions a word and
-  /// f = 0..(8/bits - 1). levels[c] (c < 2^bits, 16 entries are readable) is the unsigned byte that
-  /// code c stands for; for 8 bits the code is the byte itself.
+  /// f = 0..(8/bits - 1). A code of 1, 2 or 8 bits stands for itself, one of 4 bits for the unsigned
+  /// byte levels[c]; 16 entries are readable.
   /// out[h * out_stride + 16 * block + k] = sum_dim levels[code] * x[h * x_stride + dim] for the
   /// `words * per` dimensions; |x| <= 127 and at most 4096 dimensions, so nothing overflows.
   void (*scan_codes)(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
                      const std::uint8_t* levels, const std::int8_t* x, index_t x_stride, int heads,
                      std::int32_t* out, index_t out_stride) noexcept;
+
+  /// The same for single keys: `rows[i]` is where key i keeps its `words` words of 4 bytes one after the
+  /// other. `upcoming` as for `dot_rows`; out[h * out_stride + i].
+  void (*dot_codes)(int bits, const void* const* rows, index_t count, index_t upcoming,
+                    index_t words, const std::uint8_t* levels, const std::int8_t* x,
+                    index_t x_stride, int heads, std::int32_t* out, index_t out_stride) noexcept;
+
+  /// out[i] = f16(factors[i]) * (slope * sums[i] + rise) + (kappa * norms[i]^2 + offset), at most six
+  /// float roundings. NaN where a factor or a norm is.
+  void (*weigh_sums)(const std::int32_t* sums, const std::uint16_t* factors, const float* norms,
+                     index_t count, const weigh_terms& by, float* out) noexcept;
+
+  /// Norms that bytes stand for: 2^((byte - 128) / 4), 0 for 0 and +inf for 255; the same bits on every
+  /// row of the table.
+  void (*byte_norms)(const std::uint8_t* bytes, index_t count, float* out) noexcept;
+
+  /// The rows that a draw may take: writes all positions i, ascending, at which for some head
+  ///   max(slope (t[h * t_stride + i] - shift_h) + rise_h, floor_h) + reach_h * norms[i] >= log2 u_i,
+  /// u_i = (numbers[i] + 1) / 2^32 and slope = log2 e, and where t is NaN; returns their number. A superset:
+  /// no such row is left out, whatever the rounding, and of others those that miss by up to 7 % of u, or by
+  /// a hair. `norms` may be null for no reach; `out` has room for `count`; sums are below 2^16 in size.
+  index_t (*within_reach)(const float* t, index_t t_stride, int heads, const reach_terms* by,
+                          const float* norms, const std::uint32_t* numbers, index_t count,
+                          row_t* out) noexcept;
 
   /// out[i] = f16(factors[i]) * (step * (times * sums[i] + plus)) + offset, the integer part exact
   /// (it fits 32 bits), three float roundings after its own and none fused, so the same bits on

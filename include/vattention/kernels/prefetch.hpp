@@ -36,12 +36,12 @@ VATTN_ALWAYS_INLINE void prefetch_lines(const void* at, index_t bytes, bool to_l
   constexpr std::uintptr_t line = 64;
   const auto first = reinterpret_cast<std::uintptr_t>(at) & ~(line - 1);
   const auto last = reinterpret_cast<std::uintptr_t>(at) + static_cast<std::uintptr_t>(bytes);
-  for (std::uintptr_t p = first; p < last; p += line) {
-    if (to_l1) {
+  if (to_l1) {
+    for (std::uintptr_t p = first; p < last; p += line)
       __builtin_prefetch(reinterpret_cast<const void*>(p), 0, 3);
-    } else {
+  } else {
+    for (std::uintptr_t p = first; p < last; p += line)
       __builtin_prefetch(reinterpret_cast<const void*>(p), 0, 2);
-    }
   }
 }
 

@@ -100,20 +100,24 @@ inline float max_of(const float* x, index_t count) noexcept {
 inline double exp_shifted(const float* x, index_t count, float shift, float* out) noexcept {
   double sum = 0;
   for (index_t i = 0; i < count; ++i) {
-    out[i] = std::exp(x[i] - shift);
-    sum += static_cast<double>(out[i]);
+    const float e = std::exp(x[i] - shift);
+    if (out != nullptr) out[i] = e;
+    sum += static_cast<double>(e);
   }
   return sum;
+}
+
+/// The level of field f of a byte of codes.
+inline std::uint8_t field_level(int bits, std::uint8_t byte, int field,
+                                const std::uint8_t* levels) noexcept {
+  const int code = (byte >> (bits * field)) & ((1 << bits) - 1);
+  return bits == 4 ? levels[code] : static_cast<std::uint8_t>(code);
 }
 
 /// The levels of field f of one word of codes, byte for byte.
 inline void decode_word(int bits, const std::uint8_t* word, int field, const std::uint8_t* levels,
                         std::uint8_t* out) noexcept {
-  const int mask = (1 << bits) - 1;
-  for (int c = 0; c < word_bytes; ++c) {
-    const int code = (word[c] >> (bits * field)) & mask;
-    out[c] = bits == 8 ? static_cast<std::uint8_t>(code) : levels[code];
-  }
+  for (int c = 0; c < word_bytes; ++c) out[c] = field_level(bits, word[c], field, levels);
 }
 
 inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
@@ -135,6 +139,22 @@ inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, inde
         }
       }
     }
+  }
+}
+
+inline void dot_codes(int bits, const void* const* rows, index_t count, index_t /*upcoming*/,
+                      index_t words, const std::uint8_t* levels, const std::int8_t* x,
+                      index_t x_stride, int heads, std::int32_t* out, index_t out_stride) noexcept {
+  const int fields = 8 / bits;
+  for (index_t i = 0; i < count; ++i) {
+    const auto* codes = static_cast<const std::uint8_t*>(rows[i]);
+    for (int h = 0; h < heads; ++h) out[h * out_stride + i] = 0;
+    for (index_t at = 0; at < 4 * words; ++at)
+      for (int field = 0; field < fields; ++field) {
+        const int level = field_level(bits, codes[at], field, levels);
+        const index_t dim = 4 * (at / 4 * fields + field) + at % 4;
+        for (int h = 0; h < heads; ++h) out[h * out_stride + i] += level * x[h * x_stride + dim];
+      }
   }
 }
 

@@ -76,7 +76,7 @@ public:
   template <cache_view View>
   void predict(const attention_call<View>& call, const cascade_index& index, predictions& seen,
                workspace& ws) const noexcept {
-    coarse_.predict(call, index.coarse(), seen, ws, ws.products.data());
+    coarse_.predict(call, index.coarse(), seen, ws);
   }
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& seen,
@@ -94,24 +94,30 @@ public:
   static constexpr int levels = 2;
   proposal_level level(int number) const noexcept { return {.floor = number == 0 ? 0.1 : 0.05}; }
   template <cache_view View>
-  void temper(const attention_call<View>& call, const cascade_index& index,
-              workspace& ws) const noexcept {
-    coarse_.temper(call, index.coarse(), ws);
+  void propose(const attention_call<View>& call, const cascade_index& index,
+               workspace& ws) const noexcept {
+    coarse_.propose(call, index.coarse(), ws);
   }
   template <cache_view View>
-  void reach(const attention_call<View>& call, const cascade_index& index, int h, index_t at,
-             index_t count, float* out) const noexcept {
-    const float z = (coarse_bits_ == 1 ? 1.5F : 1.6F) * std::sqrt(error_scale(call, h));
-    index.coarse().squared_errors(at, count, out);
-    for (index_t i = 0; i < count; ++i) out[i] = z * std::sqrt(out[i]);
+  float reach(const attention_call<View>& call, int h) const noexcept {
+    return (coarse_bits_ == 1 ? 1.5F : 1.6F) * std::sqrt(error_scale(call, h));
+  }
+  void spread(const cascade_index& index, index_t at, index_t count, float* out) const noexcept {
+    index.coarse().error_norms(at, count, out);
+  }
+  float spread(const cascade_index& index, row_t row) const noexcept {
+    return index.coarse().error_norm(row);
   }
   template <cache_view View>
   void refine(const attention_call<View>& call, const cascade_index& index,
               std::span<const row_t> rows, float* out, index_t stride,
               workspace& ws) const noexcept {
-    for (std::size_t at = 0; at < rows.size(); at += batch)
-      refine_batch(call, index, rows.subspan(at, std::min(batch, rows.size() - at)), out + at,
+    for (std::size_t at = 0; at < rows.size(); at += batch) {
+      const std::size_t end = std::min(at + batch, rows.size());
+      refine_batch(call, index, rows.subspan(at, end - at),
+                   rows.subspan(end, std::min<std::size_t>(batch, rows.size() - end)), out + at,
                    stride, ws);
+    }
   }
   template <cache_view View>
   index_t bytes_proposed(const attention_call<View>& call, index_t refined) const noexcept {
@@ -124,34 +130,37 @@ private:
 
   template <cache_view View>
   void refine_batch(const attention_call<View>& call, const cascade_index& index,
-                    std::span<const row_t> rows, float* out, index_t stride,
-                    workspace& ws) const noexcept {
+                    std::span<const row_t> rows, std::span<const row_t> next, float* out,
+                    index_t stride, workspace& ws) const noexcept {
     const code_records& fine = index.fine();
     const code_book& book = fine.book();
     const auto count = static_cast<index_t>(rows.size());
-    std::uint16_t factors[batch], errors[batch];
-    for (const row_t row : rows) fine.prefetch(row);
-    for (std::size_t at = 0; at < rows.size(); at += 16)
-      fine.gather(rows.subspan(at, std::min<std::size_t>(16, rows.size() - at)),
-                  ws.gathered.data() + static_cast<index_t>(at) * 4 * fine.words(), factors + at,
-                  errors + at);
-    call.kernels.scan_codes(book.bits(), ws.gathered.data(), (count + 15) / 16, fine.words(),
-                            book.lookup(), ws.query_codes.data(),
-                            key_code::padded(call.kv.key_dim()), call.heads(), ws.code_dots.data(),
-                            batch);
+    std::uint16_t factors[batch];
+    float norms[batch], spreads[batch];
+    const void** records = ws.addresses.data();
+    for (const row_t row : rows) *records++ = fine.record(row);
+    for (const row_t row : next) *records++ = fine.record(row);
+    call.kernels.dot_codes(book.bits(), ws.addresses.data(), count,
+                           static_cast<index_t>(next.size()), fine.words(), book.lookup(),
+                           ws.query_codes.data(), key_code::padded(call.kv.key_dim()), call.heads(),
+                           ws.code_dots.data(), batch);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      factors[i] = fine.factor(rows[i]);
+      norms[i] = kernels::f16_to_float(fine.error(rows[i]));
+      spreads[i] = spread(index, rows[i]);
+    }
     for (int h = 0; h < call.heads(); ++h) {
       float* t = out + h * stride;
       const float* terms = ws.query_terms.data() + 4 * h;
       call.kernels.scale_sums(
           ws.code_dots.data() + h * static_cast<index_t>(batch), factors, count, book.level_times(),
           book.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0], 0.0F, t);
-      const float* products = ws.products.data() + h * call.visible;
-      for (std::size_t i = 0; i < rows.size(); ++i) t[i] += products[rows[i]];
-      call.to_logits(h, t, count, [&](index_t i) { return rows[static_cast<std::size_t>(i)]; });
-      const float kappa = fine_kappa * error_scale(call, h);
-      for (index_t i = 0; i < count; ++i) {
-        const float error = kernels::f16_to_float(errors[i]);
-        t[i] += kappa * error * error;
+      const float* seen = ws.seen.scores(h).data();
+      const float per_square = terms[3];
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        const float logit = untempered(seen[rows[i]], spreads[i], coarse_.tempered(), per_square);
+        t[i] = call.moved_logit(h, rows[i], logit, t[i]) +
+               fine_kappa * per_square * (norms[i] * norms[i]);
       }
     }
   }

@@ -5,17 +5,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <span>
 #include <vector>
 
-#include "vattention/kernels/prefetch.hpp"
 #include "vattention/top_k/coded_key.hpp"
 
 namespace vattn::top_k {
 
 /// Codes as in `key_code_index`, but one record a key: d bits / 8 bytes of codes, factor and error norm
-/// (fp16), so that a listed key costs one or two cache lines instead of a line a word. `gather` brings
-/// records into the layout of `kernels::table::scan_codes`. Codes of one plane (1, 2, 4, 8 bits).
+/// (fp16), so that a listed key costs one or two cache lines instead of a line a word; see
+/// `kernels::table::dot_codes`. Codes of one plane (1, 2, 4, 8 bits).
 class code_records {
 public:
   /// `dim` is the key dimension, checked by the index beside this one.
@@ -48,26 +46,22 @@ public:
   index_t words() const noexcept { return book_.words(0, dim_); }
   index_t bytes_each() const noexcept { return code_bytes() + 4; }
 
-  /// Up to 16 keys as one block `[words x 64]` of `scan_codes`, with their factors and error norms. Places
-  /// behind the last key keep what they hold.
-  void gather(std::span<const row_t> rows, std::uint8_t* block, std::uint16_t* factors,
-              std::uint16_t* errors) const noexcept {
-    for (std::size_t k = 0; k < rows.size(); ++k) {
-      const std::uint8_t* record = records_.data() + static_cast<index_t>(rows[k]) * bytes_each();
-      for (index_t word = 0; word < words(); ++word)
-        std::memcpy(block + 64 * word + 4 * static_cast<index_t>(k), record + 4 * word, 4);
-      std::memcpy(factors + k, record + code_bytes(), 2);
-      std::memcpy(errors + k, record + code_bytes() + 2, 2);
-    }
-  }
-  /// Asks for a record that is read soon.
-  void prefetch(row_t row) const noexcept {
-    kernels::prefetch_lines(records_.data() + static_cast<index_t>(row) * bytes_each(),
-                            bytes_each(), true);
-  }
+  /// Where a key keeps its `words()` words of codes, for `kernels::table::dot_codes`.
+  const void* record(row_t row) const noexcept { return at(row); }
+  /// Factor and error norm of a key, fp16.
+  std::uint16_t factor(row_t row) const noexcept { return half(at(row) + code_bytes()); }
+  std::uint16_t error(row_t row) const noexcept { return half(at(row) + code_bytes() + 2); }
 
 private:
   index_t code_bytes() const noexcept { return 4 * words(); }
+  const std::uint8_t* at(row_t row) const noexcept {
+    return records_.data() + static_cast<index_t>(row) * bytes_each();
+  }
+  static std::uint16_t half(const std::uint8_t* from) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, from, sizeof bits);
+    return bits;
+  }
 
   code_book book_;
   std::vector<std::uint8_t> records_;

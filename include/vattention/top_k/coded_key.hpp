@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "vattention/kernels/convert.hpp"
+#include "vattention/kernels/scalar_proposals.hpp"
 #include "vattention/top_k/code_book.hpp"
 
 namespace vattn::top_k {
@@ -57,10 +58,7 @@ inline coded_key code_key(const code_book& book, const float* x, index_t dim,
 /// none, 255 is +inf.
 class error_byte {
 public:
-  static float decode(std::uint8_t byte) noexcept {
-    if (byte == 255) return std::numeric_limits<float>::infinity();
-    return byte == 0 ? 0.0F : std::exp2(0.25F * (static_cast<float>(byte) - 128.0F));
-  }
+  static float decode(std::uint8_t byte) noexcept { return kernels::scalar::byte_norm(byte); }
   static std::uint8_t up(float norm) noexcept {
     if (!(norm > 0.0F)) return 0;
     const float steps = std::ceil(4.0F * std::log2(norm)) + 128.0F;

@@ -35,12 +35,6 @@ public:
   template <cache_view View>
   void predict(const attention_call<View>& call, const key_code_index& index, predictions& seen,
                workspace& ws) const noexcept {
-    predict(call, index, seen, ws, nullptr);
-  }
-  /// The same, and keeps the estimates of q.k before they become logits: `products` `[g x visible]`.
-  template <cache_view View>
-  void predict(const attention_call<View>& call, const key_code_index& index, predictions& seen,
-               workspace& ws, float* products) const noexcept {
     for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
     for (index_t at = 0; at < call.visible; at += workspace::block) {
       const index_t count = std::min(workspace::block, call.visible - at);
@@ -48,7 +42,6 @@ public:
       for (int h = 0; h < call.heads(); ++h) {
         float* score = seen.scores(h).data() + at;
         product_block(call, index, h, at, count, score, ws);
-        if (products != nullptr) std::copy_n(score, count, products + h * call.visible + at);
         call.to_logits(h, score, count, [=](index_t i) { return at + i; });
       }
     }
@@ -105,25 +98,70 @@ public:
   proposal_level level(int /*number*/) const noexcept {
     return {.floor = book_.bits() == 1 ? 0.1 : 0.05};
   }
+  /// Log-weights of all visible rows into ws.seen: `predict` and `temper_scores`, a block at a time. Where a
+  /// logit is no more than scale times q.k, both are one kernel.
   template <cache_view View>
-  void temper(const attention_call<View>& call, const key_code_index& index,
-              workspace& ws) const noexcept {
-    const bool wide = book_.bits() >= 4;
-    temper_scores(call, index,
-                  wide                ? tempering{1.0F, 1.0F}
-                  : book_.bits() == 2 ? tempering{0.75F, 0.5F}
-                                      : tempering{0.6F, 0.5F},
-                  ws);
+  void propose(const attention_call<View>& call, const key_code_index& index,
+               workspace& ws) const noexcept {
+    kernels::weigh_terms terms[workspace::most_heads];
+    for (int h = 0; h < call.heads(); ++h) {
+      code_query(call, index, h, ws);
+      terms[h] = terms_of(call, h, ws);
+    }
+    float norms[workspace::block];
+    for (index_t at = 0; at < call.visible; at += workspace::block) {
+      const index_t count = std::min(workspace::block, call.visible - at);
+      scan_block(call, index, call.heads(), at, count, ws);
+      index.error_norms(at, count, norms);
+      for (int h = 0; h < call.heads(); ++h) {
+        float* t = ws.seen.scores(h).data() + at;
+        if (call.scales_only()) {
+          call.kernels.weigh_sums(ws.code_dots.data() + h * workspace::block, index.factors() + at,
+                                  norms, count, terms[h], t);
+          continue;
+        }
+        product_block(call, index, h, at, count, t, ws);
+        call.to_logits(h, t, count, [=](index_t i) { return at + i; });
+        temper_scores(t, norms, count, tempered(), error_scale_of(h, ws));
+      }
+    }
+    index.values().mark(call.visible, ws.seen);
+  }
+  /// How a log-weight follows from a predicted logit.
+  tempering tempered() const noexcept {
+    return book_.bits() >= 4   ? tempering{1.0F, 1.0F}
+           : book_.bits() == 2 ? tempering{0.75F, 0.5F}
+                               : tempering{0.6F, 0.5F};
   }
   template <cache_view View>
   index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {
     return bytes_scanned(call) + (book_.bits() <= 2 ? 1 : 2) * call.visible;
   }
 
+  /// `error_scale` of a head of the call that `predict` or `propose` saw last.
+  static float error_scale_of(int h, const workspace& ws) noexcept {
+    return ws.query_terms[4 * h + 3];
+  }
   /// Coordinates that a query's int8 codes in ws.query_codes are padded to.
   static index_t padded(index_t dim) noexcept { return (dim + 31) / 32 * 32; }
 
 private:
+  /// The terms of `propose`'s kernel after `code_query`; NaN, which makes every row one that must be read, for
+  /// a query so large that a product might overflow.
+  template <cache_view View>
+  kernels::weigh_terms terms_of(const attention_call<View>& call, int h,
+                                const workspace& ws) const noexcept {
+    const tempering by = tempered();
+    const float* query = ws.query_terms.data() + 4 * h;
+    const float factor = by.tau * call.scale;
+    const float slope = factor * query[0];
+    const bool small = std::fabs(slope) < 1e24F && std::isfinite(factor * query[2]);
+    const auto times = static_cast<float>(book_.level_times());
+    const auto plus = static_cast<float>(book_.level_plus());
+    return {small ? slope * times : std::numeric_limits<float>::quiet_NaN(),
+            slope * plus * query[1], by.kappa * query[3], factor * query[2]};
+  }
+
   /// Sums of `queries` coded queries over a block of keys, `[queries x block]` in ws.code_dots;
   /// behind them is scratch of the same size.
   template <cache_view View>
@@ -140,7 +178,8 @@ private:
       for (index_t i = 0; i < size; ++i) first[i] += 16 * first[size + i];
   }
 
-  /// Rotates a query and rounds it to int8. Leaves its step, its sum, and q.centre in ws.query_terms.
+  /// Rotates a query and rounds it to int8. Leaves its step, its sum, q.centre and its error scale in
+  /// ws.query_terms.
   template <cache_view View>
   static void code_query(const attention_call<View>& call, const key_code_index& index, int h,
                          workspace& ws) noexcept {
@@ -172,6 +211,7 @@ private:
     terms[0] = step;
     terms[1] = static_cast<float>(sum);
     terms[2] = static_cast<float>(centre);
+    terms[3] = error_scale(call, h);
   }
 
   template <cache_view View>

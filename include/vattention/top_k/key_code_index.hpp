@@ -29,12 +29,7 @@ public:
                            "1 <= key dimension <= 4096", key_dim),
                    key_dim),
                   rotation_seed),
-        centre_(key_dim) {
-    for (std::size_t byte = 0; byte < squares_.size(); ++byte) {
-      const float norm = error_byte::decode(static_cast<std::uint8_t>(byte));
-      squares_[byte] = norm * norm;
-    }
-  }
+        centre_(key_dim) {}
 
   /// Takes in the rows [rows(), kv.rows()). O(d log d) a key; allocates.
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
@@ -105,16 +100,12 @@ public:
     const auto at = static_cast<std::size_t>(row);
     return coarse() ? error_byte::decode(coarse_errors_[at]) : kernels::f16_to_float(errors_[at]);
   }
-  /// Squares of error norms of `count` keys, at most 256.
-  void squared_errors(index_t first, index_t count, float* out) const noexcept {
-    if (coarse()) {
-      for (index_t i = 0; i < count; ++i)
-        out[i] = squares_[coarse_errors_[static_cast<std::size_t>(first + i)]];
-      return;
-    }
+  /// Error norms of `count` keys, at most 256.
+  void error_norms(index_t first, index_t count, float* out) const noexcept {
+    const kernels::table& kernels = kernels::active();
+    if (coarse()) return kernels.byte_norms(coarse_errors_.data() + first, count, out);
     constexpr std::int32_t unused[256] = {};
-    kernels::active().scale_sums(unused, errors_.data() + first, count, 0, 1, 1.0F, 0.0F, out);
-    for (index_t i = 0; i < count; ++i) out[i] *= out[i];
+    kernels.scale_sums(unused, errors_.data() + first, count, 0, 1, 1.0F, 0.0F, out);
   }
 
 private:
@@ -171,7 +162,6 @@ private:
   std::array<std::vector<std::uint8_t>, 2> codes_;
   std::vector<std::uint16_t> factors_, errors_;
   std::vector<std::uint8_t> coarse_errors_;
-  std::array<float, 256> squares_{};
   index_t rows_ = 0;
 };
 

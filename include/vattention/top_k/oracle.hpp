@@ -54,8 +54,10 @@ public:
   static constexpr int levels = 1;
   proposal_level level(int /*number*/) const noexcept { return {}; }
   template <cache_view View>
-  void temper(const attention_call<View>& /*call*/, const no_index& /*index*/,
-              workspace& /*ws*/) const noexcept {}
+  void propose(const attention_call<View>& call, const no_index& index,
+               workspace& ws) const noexcept {
+    predict(call, index, ws.seen, ws);
+  }
   template <cache_view View>
   index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {
     return bytes_scanned(call);

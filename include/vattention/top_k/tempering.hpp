@@ -27,22 +27,19 @@ float error_scale(const attention_call<View>& call, int h) noexcept {
   return static_cast<float>(scale * scale * square / static_cast<double>(call.kv.key_dim()));
 }
 
-/// Tempers ws.seen in place; a score of -inf, of a row that cannot weigh anything, stays. O(n) a head.
-template <cache_view View, class Index>
-void temper_scores(const attention_call<View>& call, const Index& index, tempering by,
-                   workspace& ws) noexcept {
-  float square[workspace::block];
-  float kappa[workspace::most_heads];
-  for (int h = 0; h < call.heads(); ++h) kappa[h] = by.kappa * error_scale(call, h);
-  for (index_t at = 0; at < call.visible; at += workspace::block) {
-    const index_t count = std::min(workspace::block, call.visible - at);
-    index.squared_errors(at, count, square);
-    for (int h = 0; h < call.heads(); ++h) {
-      float* t = ws.seen.scores(h).data() + at;
-      for (index_t i = 0; i < count; ++i)
-        t[i] = t[i] == attention_call<View>::hidden ? t[i] : by.tau * t[i] + kappa[h] * square[i];
-    }
-  }
+/// Tempers the scores of rows [at, at + count), at most 256, in place; a score of -inf, of a row that cannot
+/// weigh anything, stays. `norms` are the rows' coding errors, `per_square` the head's `error_scale`.
+inline void temper_scores(float* score, const float* norms, index_t count, tempering by,
+                          float per_square) noexcept {
+  constexpr float hidden = -std::numeric_limits<float>::infinity();
+  const float kappa = by.kappa * per_square;
+  for (index_t i = 0; i < count; ++i)
+    score[i] = score[i] == hidden ? hidden : by.tau * score[i] + kappa * (norms[i] * norms[i]);
+}
+
+/// The logit that a tempered score was made of.
+inline float untempered(float t, float norm, tempering by, float per_square) noexcept {
+  return (t - by.kappa * per_square * (norm * norm)) / by.tau;
 }
 
 }  // namespace vattn::top_k

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/kernels/avx512_proposals.hpp"
+
+#include "support/kernel_sweep.hpp"
+
+namespace vattn::test {
+
+TEST_CASE("proposals of the avx512 row keep the contract", "[kernels]") {
+  if (!kernels::supported(kernels::isa::avx512)) return;
+  const kernels::table& row = kernels::get(kernels::isa::avx512);
+  check_weigh_sums(row);
+  check_byte_norms(row);
+  check_within_reach(row);
+}
+
+}  // namespace vattn::test
