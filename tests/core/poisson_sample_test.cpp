@@ -168,7 +168,12 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
   std::vector<float> refined(static_cast<std::size_t>(s.heads()) * size);
   workspace other;
   s.propose(other);
-  s.predictor.refine(d.call, s.index, test::row_range(0, n), refined.data(), n, other);
+  const list all = test::row_range(0, n);
+  s.predictor.refine(d.call, s.index, all, refined.data(), n, other);
+  std::vector<float> spread(size);
+  for (std::size_t at = 0; at < size; at += 256)
+    s.predictor.spread(s.index, std::span(all).subspan(at, std::min<std::size_t>(256, size - at)),
+                       spread.data() + at);
   for (int h = 0; h < s.heads(); ++h) {
     const auto reach = static_cast<double>(s.predictor.reach(d.call, h));
     const poisson_scale& scale = s.c.ws.draws.scales[h];
@@ -177,8 +182,7 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
       double& share = g[static_cast<std::size_t>(h)][i];
       if (share == 0.0) continue;
       const auto t = static_cast<double>(refined[static_cast<std::size_t>(h) * size + i]);
-      share *=
-          std::exp(reach * static_cast<double>(s.predictor.spread(s.index, static_cast<row_t>(i))));
+      share *= std::exp(reach * static_cast<double>(spread[i]));
       if (scale.per_sum[1] == 0.0 || !std::isfinite(t)) continue;
       share = std::min(share, std::max(std::exp(t - scale.largest[1]) * scale.per_sum[1], even));
     }

@@ -84,7 +84,8 @@ struct proposals {};
 /// and of two levels
 ///   reach(call, head)         times a row's `spread`: logarithm of what level 1 may find the row to be worth
 ///                             over what level 0 says
-///   spread(index, at, count, out), spread(index, row)   of rows [at, at + count), at most 256; of one row
+///   spread(index, at, count, out), spread(index, rows, out)   of rows [at, at + count) or of listed rows, at
+///                             most 256
 ///   refine(call, index, rows, out, stride, ws)  log-weights of level 1 of listed rows to out[h * stride
 ///                             + i], for rows whose log-weights in ws.seen are those of `propose`; ws.draws,
 ///                             ws.drawn, ws.picks, ws.weights and ws.squares are not its own
@@ -101,7 +102,7 @@ concept proposes_weights =
       requires P::levels == 1 || requires {
         { p.reach(call, 0) } noexcept -> std::same_as<float>;
         { p.spread(index, stride, stride, out) } noexcept -> std::same_as<void>;
-        { p.spread(index, row_t{}) } noexcept -> std::same_as<float>;
+        { p.spread(index, rows, out) } noexcept -> std::same_as<void>;
         { p.refine(call, index, rows, out, stride, ws) } noexcept -> std::same_as<void>;
       };
     };

@@ -29,7 +29,7 @@ struct predictor_archetype {
   template <cache_view View>
   float reach(const attention_call<View>& call, int head) const noexcept;
   void spread(const index_type& index, index_t at, index_t count, float* out) const noexcept;
-  float spread(const index_type& index, row_t row) const noexcept;
+  void spread(const index_type& index, std::span<const row_t> rows, float* out) const noexcept;
   template <cache_view View>
   void refine(const attention_call<View>& call, const index_type& index,
               std::span<const row_t> rows, float* out, index_t stride,

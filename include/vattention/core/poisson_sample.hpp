@@ -156,10 +156,10 @@ private:
   }
 
   /// A head's histogram of the first level's shares: of all rows of a short cache; of a long one, of all rows
-  /// with a share of `heavy`, and of some 2,048 of the others.
+  /// with a share of `heavy`, and of some 1,024 of the others.
   void count_shares(int h) noexcept {
     constexpr double heavy = 0x1p-12;
-    const index_t stride = std::max<index_t>(1, rows() / 2048);
+    const index_t stride = std::max<index_t>(1, rows() / 1024);
     sizes(h).clear();
     const float* t = log_weights(h);
     const auto least =
@@ -180,9 +180,8 @@ private:
   void count_listed(int h, std::span<const row_t> list, double weight) noexcept {
     float share[block];
     for_blocks(list, [&](std::size_t /*at*/, std::span<const row_t> part) {
-      weigh(h, part, nullptr, share);
-      for (std::size_t i = 0; i < part.size(); ++i)
-        if (share[i] > 0.0F) sizes(h).add(share[i], weight);
+      weigh(h, part, known::first_level, nullptr, share);
+      for (std::size_t i = 0; i < part.size(); ++i) sizes(h).add(share[i], weight);
     });
   }
 
@@ -193,36 +192,46 @@ private:
       each(at, list.subspan(at, std::min<std::size_t>(block, list.size() - at)));
   }
 
+  /// What the log-weights of listed rows stand for: the first level, or proposals that a refinement has
+  /// settled, which may be below the first level's least.
+  enum class known : std::uint8_t { first_level, settled };
+
   /// Proposals of at most a block of rows for a head, with what the second level can make of them at most if
   /// `spread` is given.
-  void weigh(int h, std::span<const row_t> list, const float* spread, float* share) const noexcept {
+  void weigh(int h, std::span<const row_t> list, known what, const float* spread,
+             float* share) const noexcept {
     const auto count = static_cast<index_t>(list.size());
     const kernels::table& kernels = d_.call.kernels;
-    const float* t = log_weights(h);
-    for (std::size_t i = 0; i < list.size(); ++i) share[i] = t[list[i]];
-    kernels.exp_shifted(share, count, static_cast<float>(kept(h).largest[0]), share);
-    float factor[block];
-    std::fill_n(factor, count, 1.0F);
+    float t[block];
+    for (index_t i = 0; i < count; ++i) t[i] = log_weights(h)[list[static_cast<std::size_t>(i)]];
+    kernels.exp_shifted(t, count, static_cast<float>(kept(h).largest[0]), share);
+    const auto per_sum = static_cast<float>(kept(h).per_sum[0]);
+    const float least = what == known::settled ? 0.0F : static_cast<float>(even(0));
+    for (index_t i = 0; i < count; ++i) {
+      const float plain = share[i] * per_sum;
+      share[i] = plain < least ? least : plain;
+    }
     if constexpr (levels > 1)
       if (spread != nullptr) {
+        float factor[block];
         const float reach = d_.predictor.reach(d_.call, h);
         for (index_t i = 0; i < count; ++i) factor[i] = reach * spread[i];
         kernels.exp_shifted(factor, count, 0.0F, factor);
+        for (index_t i = 0; i < count; ++i) share[i] *= factor[i];
       }
-    const auto per_sum = static_cast<float>(kept(h).per_sum[0]);
-    const auto least = static_cast<float>(even(0));
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      // A refined row's weight stands for its proposal, which may be below the first level's least.
-      const bool refined = levels > 1 && state_.refined.contains(list[i]);
-      const float plain = share[i] * per_sum;
-      const float most = (plain < least && !refined ? least : plain) * factor[i];
-      const bool known = most < certain_share && t[list[i]] < certain_weight;
-      share[i] = t[list[i]] == none ? 0.0F : known ? most : certain_share;
+    for (index_t i = 0; i < count; ++i) {
+      const float most = share[i] < certain_share ? share[i] : certain_share;  // NaN is certain
+      share[i] = t[i] == none ? 0.0F : t[i] == certain_weight ? certain_share : most;
     }
   }
-  void spread_of(std::span<const row_t> list, float* out) const noexcept {
-    if constexpr (levels > 1)
-      for (std::size_t i = 0; i < list.size(); ++i) out[i] = d_.predictor.spread(d_.index, list[i]);
+  /// Spreads of at most a block of rows; null for predictors of one level.
+  const float* spread_of(std::span<const row_t> list, float* out) const noexcept {
+    if constexpr (levels > 1) {
+      d_.predictor.spread(d_.index, list, out);
+      return out;
+    } else {
+      return nullptr;
+    }
   }
 
   /// Logarithms of a head's proposals at its scale, for the comparison with the numbers.
@@ -266,8 +275,9 @@ private:
     float* first = d_.ws.logits_of(0);  // what level 0 made of them; no row has a logit yet
     const index_t stride = d_.ws.logits_of(1) - first;
     for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
+      float spread[block];
       double chance[block];
-      chances_of(part, first + at, stride, chance);
+      chances_of(part, known::first_level, spread_of(part, spread), first + at, stride, chance);
       for (std::size_t i = 0; i < part.size(); ++i)
         inverse[at + i] = static_cast<float>(1.0 / std::max(chance[i], 0x1p-32));
     });
@@ -277,12 +287,13 @@ private:
       if (kept(h).per_sum[1] > 0.0) sizes(h).clear();
     }
     for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
-      settle(part, shares_of(0) + at, rows(), first + at, stride);
+      float spread[block];
+      settle(part, spread_of(part, spread), shares_of(0) + at, rows(), first + at, stride);
       for (int h = 0; h < heads(); ++h) {
         if (kept(h).per_sum[1] == 0.0) continue;
         const float* share = first + h * stride + at;
         for (std::size_t i = 0; i < part.size(); ++i)
-          if (share[i] > 0.0F) sizes(h).add(share[i], static_cast<double>(inverse[at + i]));
+          sizes(h).add(share[i], static_cast<double>(inverse[at + i]));
       }
     });
   }
@@ -320,20 +331,20 @@ private:
           d_.call.kernels.exp_shifted(weight, static_cast<index_t>(part.size()),
                                       static_cast<float>(kept(h).largest[1]), weight);
         }
+      float spread[block];
       float* shares = weights + heads() * block;
-      double chance[block];
-      chances_of(part, shares, block, chance);
-      settle(part, weights, block, shares, block);
+      spread_of(part, spread);
+      for (int h = 0; h < heads(); ++h)
+        weigh(h, part, known::first_level, spread, shares + h * block);
+      settle(part, spread, weights, block, shares, block);
     });
   }
 
   /// Lowers the proposals `share[h * share_stride + i]` of at most a block of rows to what the second level
   /// makes of them, `weight[h * stride + i]`, and keeps them. A row that it cannot predict keeps what the first
   /// one said.
-  void settle(std::span<const row_t> list, const float* weight, index_t stride, float* share,
-              index_t share_stride) noexcept {
-    float spread[block];
-    spread_of(list, spread);
+  void settle(std::span<const row_t> list, const float* spread, const float* weight, index_t stride,
+              float* share, index_t share_stride) noexcept {
     const auto least = static_cast<float>(even(1));
     for (int h = 0; h < heads(); ++h, weight += stride, share += share_stride) {
       const poisson_scale& scale = kept(h);
@@ -353,14 +364,12 @@ private:
     for (const row_t row : list) state_.refined.add(row);
   }
 
-  /// max_h min(1, c_h g_h) of at most a block of rows, and their shares.
-  void chances_of(std::span<const row_t> list, float* share, index_t stride,
-                  double* chance) const noexcept {
-    float spread[block];
-    spread_of(list, spread);
+  /// max_h min(1, c_h g_h) of at most a block of rows, and their shares `[g x stride]`.
+  void chances_of(std::span<const row_t> list, known what, const float* spread, float* share,
+                  index_t stride, double* chance) const noexcept {
     std::fill_n(chance, list.size(), 0.0);
     for (int h = 0; h < heads(); ++h, share += stride) {
-      weigh(h, list, levels > 1 ? spread : nullptr, share);
+      weigh(h, list, what, spread, share);
       for (std::size_t i = 0; i < list.size(); ++i)
         chance[i] = std::max(chance[i], probability_at(kept(h).scale, share[i]));
     }
@@ -369,13 +378,17 @@ private:
   /// Takes the collected rows whose number says so into the draw, and raises the probabilities of those
   /// drawn before.
   void draw() noexcept {
+    constexpr known what = levels > 1 ? known::settled : known::first_level;
     d_.drawn.begin_growth();
     for_blocks(fresh_, [&](std::size_t /*at*/, std::span<const row_t> part) {
+      float spread[block];
       double chance[block];
       float* shares = d_.ws.weights.data();
-      chances_of(part, shares, block, chance);
+      chances_of(part, what, spread_of(part, spread), shares, block, chance);
       for (std::size_t i = 0; i < part.size(); ++i) {
-        if (chance[i] == 0.0 || state_.numbers[part[i]] > threshold_of(chance[i])) continue;
+        const std::uint32_t number = state_.numbers[part[i]];
+        if (static_cast<double>(number) > 0x1p32 * chance[i]) continue;  // most of them
+        if (chance[i] == 0.0 || number > threshold_of(chance[i])) continue;
         const index_t place = d_.drawn.size();
         d_.drawn.append(part[i], threshold_of(chance[i]));
         state_.ranks.add(part[i]);

@@ -130,17 +130,24 @@ VATTN_AVX512 inline void random_blocks(const std::uint32_t* stream, std::uint64_
   const __m512i low = _mm512_set1_epi64(0xFFFFFFFF);
   const __m512i front = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
   const __m512i back = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+  std::uint64_t keys[20];
+  for (std::uint32_t round = 0; round < 10; ++round) {
+    keys[2 * round] = stream[0] + round * 0x9E3779B9U;
+    keys[2 * round + 1] = stream[1] + round * 0xBB67AE85U;
+  }
   for (index_t i = 0; i < count; i += 8) {
     const std::uint64_t block = first + static_cast<std::uint64_t>(i);
     const __m512i number = _mm512_add_epi64(_mm512_set1_epi64(static_cast<long long>(block)),
                                             _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
     __m512i c0 = number, c1 = _mm512_srli_epi64(number, 32);
     __m512i c2 = _mm512_set1_epi64(stream[2]), c3 = _mm512_set1_epi64(stream[3]);
-    std::uint32_t key0 = stream[0], key1 = stream[1];
-    for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9U, key1 += 0xBB67AE85U) {
+    VATTN_UNROLL
+    for (int round = 0; round < 10; ++round) {
+      const __m512i key0 = _mm512_set1_epi64(static_cast<long long>(keys[2 * round]));
+      const __m512i key1 = _mm512_set1_epi64(static_cast<long long>(keys[2 * round + 1]));
       const __m512i a = _mm512_mul_epu32(c0, even), b = _mm512_mul_epu32(c2, odd);
-      c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(b, 32), c1, _mm512_set1_epi64(key0), 0x96);
-      c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(a, 32), c3, _mm512_set1_epi64(key1), 0x96);
+      c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(b, 32), c1, key0, 0x96);
+      c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(a, 32), c3, key1, 0x96);
       c1 = b;
       c3 = a;
     }

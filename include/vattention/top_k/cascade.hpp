@@ -105,8 +105,8 @@ public:
   void spread(const cascade_index& index, index_t at, index_t count, float* out) const noexcept {
     index.coarse().error_norms(at, count, out);
   }
-  float spread(const cascade_index& index, row_t row) const noexcept {
-    return index.coarse().error_norm(row);
+  void spread(const cascade_index& index, std::span<const row_t> rows, float* out) const noexcept {
+    index.coarse().error_norms(rows, out);
   }
   template <cache_view View>
   void refine(const attention_call<View>& call, const cascade_index& index,
@@ -135,34 +135,51 @@ private:
     const code_records& fine = index.fine();
     const code_book& book = fine.book();
     const auto count = static_cast<index_t>(rows.size());
-    std::uint16_t factors[batch];
-    float norms[batch], spreads[batch];
     const void** records = ws.addresses.data();
     for (const row_t row : rows) *records++ = fine.record(row);
     for (const row_t row : next) *records++ = fine.record(row);
     call.kernels.dot_codes(book.bits(), ws.addresses.data(), count,
                            static_cast<index_t>(next.size()), fine.words(), book.lookup(),
-                           ws.query_codes.data(), key_code::padded(call.kv.key_dim()), call.heads(),
-                           ws.code_dots.data(), batch);
+                           ws.query_codes.data(), key_code::padded(call.kv.key_dim()),
+                           call.heads(), ws.code_dots.data(), batch);
+    std::uint16_t factors[batch], errors[batch];
+    float norms[batch], spreads[batch];
     for (std::size_t i = 0; i < rows.size(); ++i) {
       factors[i] = fine.factor(rows[i]);
-      norms[i] = kernels::f16_to_float(fine.error(rows[i]));
-      spreads[i] = spread(index, rows[i]);
+      errors[i] = fine.error(rows[i]);
     }
+    constexpr std::int32_t unused[batch] = {};
+    call.kernels.scale_sums(unused, errors, count, 0, 1, 1.0F, 0.0F, norms);
+    spread(index, rows, spreads);
     for (int h = 0; h < call.heads(); ++h) {
       float* t = out + h * stride;
       const float* terms = ws.query_terms.data() + 4 * h;
       call.kernels.scale_sums(
           ws.code_dots.data() + h * static_cast<index_t>(batch), factors, count, book.level_times(),
           book.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0], 0.0F, t);
-      const float* seen = ws.seen.scores(h).data();
-      const float per_square = terms[3];
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        const float logit = untempered(seen[rows[i]], spreads[i], coarse_.tempered(), per_square);
-        t[i] = call.moved_logit(h, rows[i], logit, t[i]) +
-               fine_kappa * per_square * (norms[i] * norms[i]);
-      }
+      add_fine(call, h, rows, spreads, norms, terms[3], t, ws);
     }
+  }
+
+  /// From products of what the scan's code leaves over to log-weights.
+  template <cache_view View>
+  void add_fine(const attention_call<View>& call, int h, std::span<const row_t> rows,
+                const float* spreads, const float* norms, float per_square, float* t,
+                const workspace& ws) const noexcept {
+    const float* seen = ws.seen.scores(h).data();
+    float logit[batch];
+    for (std::size_t i = 0; i < rows.size(); ++i) logit[i] = seen[rows[i]];
+    const tempering by = coarse_.tempered();
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      logit[i] = untempered(logit[i], spreads[i], by, per_square);
+    if (call.scales_only()) {
+      for (std::size_t i = 0; i < rows.size(); ++i) t[i] = logit[i] + call.scale * t[i];
+    } else {
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        t[i] = call.moved_logit(h, rows[i], logit[i], t[i]);
+    }
+    const float kappa = fine_kappa * per_square;
+    for (std::size_t i = 0; i < rows.size(); ++i) t[i] += kappa * (norms[i] * norms[i]);
   }
 
   key_code coarse_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "vattention/core/rotation.hpp"
@@ -106,6 +107,19 @@ public:
     if (coarse()) return kernels.byte_norms(coarse_errors_.data() + first, count, out);
     constexpr std::int32_t unused[256] = {};
     kernels.scale_sums(unused, errors_.data() + first, count, 0, 1, 1.0F, 0.0F, out);
+  }
+
+  /// Error norms of listed keys, at most 256.
+  void error_norms(std::span<const row_t> rows, float* out) const noexcept {
+    const kernels::table& kernels = kernels::active();
+    const auto count = static_cast<index_t>(rows.size());
+    std::uint8_t bytes[256];
+    if (!coarse()) {
+      for (std::size_t i = 0; i < rows.size(); ++i) out[i] = error_norm(rows[i]);
+      return;
+    }
+    for (std::size_t i = 0; i < rows.size(); ++i) bytes[i] = coarse_errors_[rows[i]];
+    kernels.byte_norms(bytes, count, out);
   }
 
 private:
