@@ -85,9 +85,9 @@ index_t least_size(index_t low, index_t high, Holds holds) noexcept {
   return high;
 }
 
-/// A size in (low, high] at which a variance, which falls with the size, is at most `largest`, and little less
-/// (3 %, or at `low` + 1); `high` if it is above that everywhere. Interpolates between logarithms: three
-/// evaluations where the variance is near to a power of the size, five at most.
+/// A size in (low, high] at which a variance, which falls with the size, is at most `largest`; `high` if it is
+/// above that everywhere. The least such size where the variance is a power of the size; else within 3 %, or
+/// what six steps of interpolation between logarithms have left. Four evaluations as a rule.
 template <class Variance>
 index_t size_for_variance(index_t low, index_t high, double largest, Variance variance) noexcept {
   index_t less = low + 1;
@@ -96,10 +96,11 @@ index_t size_for_variance(index_t low, index_t high, double largest, Variance va
   index_t size = high;
   double below = variance(size);
   if (!(below <= largest)) return high;
-  for (int step = 0; step < 3 && below < 0.97 * largest && size - less > 1; ++step) {
+  for (int step = 0; step < 6 && size - less > 1; ++step) {
+    if (step >= 2 && below >= 0.97 * largest) break;
     const double share = std::log(above / largest) / std::log(above / below);
     const double ratio = static_cast<double>(size) / static_cast<double>(less);
-    const double guess = 1.01 * static_cast<double>(less) * std::pow(ratio, share);
+    const double guess = std::ceil(static_cast<double>(less) * std::pow(ratio, share));
     const index_t middle = std::clamp(static_cast<index_t>(guess), less + 1, size - 1);
     const double there = variance(middle);
     (there <= largest ? size : less) = middle;
