@@ -190,9 +190,13 @@ TEST_CASE("what is read whole is the dense result, bit for bit", "[functor]") {
       CHECK(cert.delta == functor.budget().delta());
     }
   };
-  for (const element type : {element::f32, element::bf16, element::f16}) {
-    random_cache c(
-        {.rows = 2000, .dim = 80, .value_dim = 33, .heads = 3, .keys = type, .values = type});
+  for (const element type : {element::f32, element::bf16, element::f16, element::q8_0}) {
+    random_cache c({.rows = 2000,
+                    .dim = type == element::q8_0 ? 96 : 80,
+                    .value_dim = type == element::q8_0 ? 32 : 33,
+                    .heads = 3,
+                    .keys = type,
+                    .values = type});
     check(certified(1e-9), c);
     for (const index_t rows : {1, 5, 60, 160}) {
       c.options.visible_rows = rows;
