@@ -15,8 +15,8 @@
 
 namespace vattn::test {
 
-/// All numbers of a result as bytes. `value_bytes` are those of a value in the unit that is compared in:
-/// views count what they touch, so what the rows read take is replaced.
+/// All numbers of a result as bytes; of the bytes touched those that are not rows, a row taking
+/// `bytes_a_row`: views count what they touch.
 inline std::string bytes_of(const result& r, index_t bytes_a_row) {
   std::string all;
   const auto put = [&](const auto& x) { all.append(reinterpret_cast<const char*>(&x), sizeof x); };
