@@ -190,9 +190,13 @@ TEST_CASE("what is read whole is the dense result, bit for bit", "[functor]") {
       CHECK(cert.delta == functor.budget().delta());
     }
   };
-  for (const element type : {element::f32, element::bf16, element::f16}) {
-    random_cache c(
-        {.rows = 2000, .dim = 80, .value_dim = 33, .heads = 3, .keys = type, .values = type});
+  for (const element type : {element::f32, element::bf16, element::f16, element::q8_0}) {
+    random_cache c({.rows = 2000,
+                    .dim = type == element::q8_0 ? 96 : 80,
+                    .value_dim = type == element::q8_0 ? 32 : 33,
+                    .heads = 3,
+                    .keys = type,
+                    .values = type});
     check(certified(1e-9), c);
     for (const index_t rows : {1, 5, 60, 160}) {
       c.options.visible_rows = rows;
@@ -645,10 +649,10 @@ TEST_CASE("an index that grew with the cache is the index of the cache", "[funct
 
 namespace {
 
-/// A cache whose rows lie in pages of 16, in any order.
-class paged_view {
+/// A cache of the user's own, whose rows lie in pages of 16, in any order.
+class paged_cache {
 public:
-  explicit paged_view(kv_view whole) : whole_(whole) {
+  explicit paged_cache(kv_view whole) : whole_(whole) {
     for (row_t page = 0; page < static_cast<row_t>((whole.rows() + 15) / 16); ++page)
       pages_.insert(pages_.begin() + page / 2, page);
     table_.resize(pages_.size());
@@ -668,13 +672,13 @@ private:
   kv_view whole_;
   std::vector<row_t> pages_, table_;
 };
-static_assert(cache_view<paged_view>);
+static_assert(cache_view<paged_cache>);
 
 }  // namespace
 
-TEST_CASE("a paged cache is a cache", "[functor]") {
+TEST_CASE("a cache of the user's own is a cache", "[functor]") {
   const random_cache c({.rows = 2000, .dim = 64, .value_dim = 32, .heads = 2});
-  const paged_view paged(c.view());
+  const paged_cache paged(c.view());
   const auto functor = certified(0.2);
   workspace ws;
   const kept got(functor(c.group(), paged, functor.make_index(paged), {3}, ws));

@@ -126,6 +126,7 @@ private:
       case vattn::element::bf16:
         return static_cast<float>(static_cast<const Eigen::bfloat16*>(data)[i]);
       case vattn::element::f16: return static_cast<float>(static_cast<const Eigen::half*>(data)[i]);
+      case vattn::element::q8_0: break;  // no dtype of a safetensors file
     }
     return 0.0F;
   }

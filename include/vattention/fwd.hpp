@@ -18,10 +18,23 @@ class vattention;
 // What a call takes.
 struct query_group;    // g query vectors, and how logits are formed (core/query_group.hpp)
 struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows
-class rows_view;       // rows at a stride: float, bf16, fp16 (core/kv_view.hpp)
-class kv_view;         // keys and values of one KV head; any `cache_view` will do
 struct draw_key;       // seed, sequence, layer, KV head, step (core/rng.hpp)
 class workspace;       // all scratch, one a thread (core/workspace.hpp)
+
+// Caches, read where they are; any `cache_view` will do (core/kv_view.hpp).
+enum class element : std::uint8_t;
+class rows_view;        // rows at a stride: float, bf16, fp16, q8_0
+class kv_view;          // keys and values of one KV head
+class cache_tensor;     // keys or values of a batch
+class strided_cache;    // both; hands out the kv_view of one head (core/strided_cache.hpp)
+class page_pool;        // where the pages of one head are
+class paged_view;       // pages through a block table (core/paged_view.hpp)
+class columns_view;     // rows stored as columns
+class transposed_view;  // values [d_v x n] (core/transposed_view.hpp)
+template <class Store>
+class cell_view;  // listed cells of a store (core/cell_view.hpp)
+template <class Store>
+class ring_view;  // the newest row overwrites the oldest (core/ring_view.hpp)
 
 // What it returns.
 struct result;        // refers into the workspace (attention/result.hpp)

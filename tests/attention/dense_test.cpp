@@ -64,11 +64,11 @@ void check_non_finite(const random_cache& c, int first_head = 0) {
 
 TEST_CASE("dense agrees with the reference for every pair of element types", "[dense]") {
   int heads = 1;
-  for (const element keys : {element::f32, element::bf16, element::f16})
-    for (const element values : {element::f32, element::bf16, element::f16}) {
+  for (const element keys : {element::f32, element::bf16, element::f16, element::q8_0})
+    for (const element values : {element::f32, element::bf16, element::f16, element::q8_0}) {
       CAPTURE(static_cast<int>(keys), static_cast<int>(values), heads);
       const random_cache c({.rows = 301,
-                            .dim = 80,
+                            .dim = keys == element::q8_0 ? 160 : 80,
                             .value_dim = 96,
                             .heads = heads,
                             .keys = keys,
@@ -105,10 +105,10 @@ TEST_CASE("dense agrees with the reference for every shape", "[dense]") {
 }
 
 TEST_CASE("dense reads strided rows, strided queries and shards", "[dense]") {
-  for (const element type : {element::f32, element::bf16, element::f16}) {
+  for (const element type : {element::f32, element::bf16, element::f16, element::q8_0}) {
     const random_cache c({.rows = 300,
-                          .dim = 80,
-                          .value_dim = 7,
+                          .dim = type == element::q8_0 ? 96 : 80,
+                          .value_dim = type == element::q8_0 ? 32 : 7,
                           .heads = 4,
                           .keys = type,
                           .values = type,
@@ -253,6 +253,29 @@ TEST_CASE("dense: nothing non-finite goes unseen", "[dense]") {
   }
 }
 
+namespace {
+
+/// Caches of a user's own that no kernel can read: values of q8_0 that are no whole block, or no rows.
+struct blocks_without_rows {
+  index_t rows() const noexcept { return 20; }
+  element key_type() const noexcept { return element::f32; }
+  element value_type() const noexcept { return element::q8_0; }
+  const void* key_row(row_t /*row*/) const noexcept { return nullptr; }
+  index_t first_row() const noexcept { return 0; }
+};
+struct part_of_a_block : blocks_without_rows {
+  index_t key_dim() const noexcept { return 16; }
+  index_t value_dim() const noexcept { return 8; }
+  const void* value_row(row_t /*row*/) const noexcept { return nullptr; }
+};
+struct scattered_blocks : blocks_without_rows {
+  index_t key_dim() const noexcept { return 32; }
+  index_t value_dim() const noexcept { return 32; }
+  const void* value_element(row_t /*row*/, index_t /*j*/) const noexcept { return nullptr; }
+};
+
+}  // namespace
+
 TEST_CASE("dense refuses what does not fit, and says what", "[dense]") {
   const random_cache c({.rows = 20, .dim = 16, .value_dim = 8, .heads = 2});
   workspace ws;
@@ -264,4 +287,8 @@ TEST_CASE("dense refuses what does not fit, and says what", "[dense]") {
   q.logits.visible_rows = 21;
   CHECK_THROWS_WITH(dense(q, c.view(), ws),
                     "vattention: dense: want visible rows within the cache, got 21, 20");
+  CHECK_THROWS_WITH(dense(c.group(), part_of_a_block{}, ws),
+                    "vattention: dense: want rows of whole blocks (keys, values), got 16, 8");
+  CHECK_THROWS_WITH(dense(query_group(c.queries.data(), 1, 32), scattered_blocks{}, ws),
+                    "vattention: dense: want scattered values of a type without blocks, got q8_0");
 }

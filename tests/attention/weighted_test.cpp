@@ -64,12 +64,12 @@ index_t rest_of(const random_cache& c, const chosen_rows& chosen) {
 
 TEST_CASE("the sparse pass agrees with plain double precision", "[weighted]") {
   for (const design scheme : {design::independent, design::fixed_size})
-    for (const element type : {element::f32, element::bf16, element::f16})
+    for (const element type : {element::f32, element::bf16, element::f16, element::q8_0})
       for (const int heads : {1, 4, 7}) {
         CAPTURE(static_cast<int>(scheme), static_cast<int>(type), heads);
         const random_cache c({.rows = 1500,
-                              .dim = 80,
-                              .value_dim = 40,
+                              .dim = type == element::q8_0 ? 96 : 80,
+                              .value_dim = type == element::q8_0 ? 64 : 40,
                               .heads = heads,
                               .keys = type,
                               .values = type,

@@ -42,6 +42,25 @@ TEST_CASE("element types know their size") {
   STATIC_REQUIRE_FALSE(is_element<std::uint16_t>);
 }
 
+TEST_CASE("rows of blocks are whole blocks") {
+  STATIC_REQUIRE(block_values(element::q8_0) == 32);
+  STATIC_REQUIRE(block_values(element::bf16) == 1);
+  STATIC_REQUIRE(row_bytes(element::q8_0, 128) == 136);
+  STATIC_REQUIRE(row_bytes(element::f32, 3) == 12);
+  STATIC_REQUIRE(row_bytes(element::f16, 3) == 6);
+  const std::vector<std::byte> bytes(3 * 70);
+  const rows_view view(bytes.data(), element::q8_0, 3, 64, 70);
+  CHECK(view.row_bytes() == 68);
+  CHECK(view.row(2) == bytes.data() + 140);
+  const rows_view whole(bytes.data(), element::q8_0, 3, 64, 68);
+  const kv_view kv(whole, view);
+  CHECK(key_bytes(kv) == 68);
+  CHECK_THROWS_WITH(rows_view(bytes.data(), element::q8_0, 3, 48, 70),
+                    "vattention: rows_view: want dim a multiple of 32 for q8_0, got 48");
+  CHECK_THROWS_WITH(rows_view(bytes.data(), element::q8_0, 3, 64, 67),
+                    "vattention: rows_view: want stride of at least one row in bytes, got 67");
+}
+
 TEST_CASE("rows without a gap") {
   const std::array<float, 6> data{1, 2, 3, 4, 5, 6};
   const rows_view view(data.data(), 3, 2);
@@ -242,6 +261,23 @@ struct paged_cache {
 struct throwing_cache : paged_cache {
   const void* key_row(row_t row) const { return find(row); }
 };
+/// A cache that says of its values neither where a row is nor where an element is.
+struct keys_only {
+  index_t rows() const noexcept { return 0; }
+  index_t key_dim() const noexcept { return 4; }
+  index_t value_dim() const noexcept { return 4; }
+  element key_type() const noexcept { return element::f32; }
+  element value_type() const noexcept { return element::f32; }
+  const void* key_row(row_t /*row*/) const noexcept { return nullptr; }
+  index_t first_row() const noexcept { return 0; }
+};
+/// It says where each element is: that of row i, element j is 100 i + j.
+struct scattered_cache : keys_only {
+  std::array<float, 400> numbers;
+  const void* value_element(row_t i, index_t j) const noexcept {
+    return numbers.data() + 100 * i + j;
+  }
+};
 
 }  // namespace
 
@@ -249,6 +285,11 @@ TEST_CASE("a paged cache is a cache, one that may throw is none") {
   STATIC_REQUIRE(cache_view<paged_cache>);
   STATIC_REQUIRE_FALSE(cache_view<throwing_cache>);
   STATIC_REQUIRE_FALSE(cache_view<rows_view>);
+  STATIC_REQUIRE_FALSE(cache_view<keys_only>);
+  STATIC_REQUIRE(contiguous_values<paged_cache>);
+  STATIC_REQUIRE(cache_view<scattered_cache>);
+  STATIC_REQUIRE(scattered_values<scattered_cache>);
+  CHECK(value_bytes(scattered_cache{}) == 4 * 64);
   const paged_cache cache{{{1, 1, 1, 1, 2, 2, 2, 2}, {3, 3, 3, 3, 4, 4, 4, 4}}, {1, 0}};
   CHECK(*static_cast<const float*>(cache.key_row(0)) == 3.0F);
   CHECK(*static_cast<const float*>(cache.key_row(3)) == 2.0F);

@@ -68,6 +68,7 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.candidates, rows);
   fill(ws.picks, rows);
   fill(ws.addresses, workspace::block);
+  fill(ws.value_copies, value_dim * workspace::block);
   fill(ws.weights, 3 * 3 * workspace::block);
   fill(ws.sums, 3 * value_dim);
   fill(ws.group_sums, variance_groups * 3 * 3 * value_dim);

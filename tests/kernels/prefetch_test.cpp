@@ -27,4 +27,13 @@ TEST_CASE("every `every`-th row is due, from the one named", "[kernels]") {
   }
 }
 
+TEST_CASE("values are due as whole blocks") {
+  const void* const rows[2] = {};
+  row_prefetch next{rows, 2, 0, 2, true};
+  next.due_values<element::q8_0>(0, 16, 16);
+  CHECK(next.wait == 1);
+  next.due_values<element::bf16>(1, 3, 5);
+  CHECK(next.wait == 0);
+}
+
 }  // namespace vattn::kernels

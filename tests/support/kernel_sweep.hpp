@@ -25,7 +25,8 @@
 namespace vattn::test {
 
 inline constexpr double round_off = 0x1p-24;
-inline constexpr element all_elements[] = {element::f32, element::bf16, element::f16};
+inline constexpr element all_elements[] = {element::f32, element::bf16, element::f16,
+                                           element::q8_0};
 inline constexpr int all_heads[] = {1, 2, 3, 4, 5, 8};
 /// {0, 1, 3, 7, L - 1, L, L + 1, 4 L + 3} for the register lengths L = 8, 16 and 32.
 inline constexpr index_t all_lengths[] = {0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 35, 67, 131};
@@ -61,17 +62,14 @@ private:
 /// Rows of random elements, one after the other up to a fence, addressed in a shuffled order.
 struct random_rows {
   random_rows(element type, index_t count, index_t dim, index_t misalignment, unsigned seed)
-      : memory(std::max<index_t>(count * dim, 1) * size_of(type), misalignment) {
+      : memory(std::max<index_t>(count, 1) * row_bytes(type, dim), misalignment) {
     std::mt19937 engine(seed);
     std::normal_distribution<float> normal;
-    for (index_t i = 0; i < count * dim; ++i) {
-      const float x = normal(engine);
-      const std::uint16_t half =
-          type == element::bf16 ? kernels::bf16_nearest(x) : kernels::f16_nearest(x);
-      const void* from = type == element::f32 ? static_cast<const void*>(&x) : &half;
-      std::memcpy(memory.data() + i * size_of(type), from, static_cast<std::size_t>(size_of(type)));
-    }
-    for (index_t i = 0; i < count; ++i) rows.push_back(memory.data() + i * dim * size_of(type));
+    if (type == element::q8_0)
+      fill_blocks(count * dim / 32, engine);
+    else
+      for (index_t i = 0; i < count * dim; ++i) put(type, i, normal(engine));
+    for (index_t i = 0; i < count; ++i) rows.push_back(memory.data() + i * row_bytes(type, dim));
     std::shuffle(rows.begin(), rows.end(), engine);
     for (const void* row : rows) {
       for (index_t j = 0; j < dim; ++j) {
@@ -82,6 +80,25 @@ struct random_rows {
   fenced_memory memory;
   std::vector<const void*> rows;
   std::vector<double> value;  ///< `[count x dim]`, in the order of `rows`
+
+private:
+  void put(element type, index_t i, float x) const {
+    const std::uint16_t half =
+        type == element::bf16 ? kernels::bf16_nearest(x) : kernels::f16_nearest(x);
+    const void* from = type == element::f32 ? static_cast<const void*>(&x) : &half;
+    std::memcpy(memory.data() + i * size_of(type), from, static_cast<std::size_t>(size_of(type)));
+  }
+  /// Every byte, -128 among them, under scales of both signs about 1/64, and a subnormal one at times.
+  void fill_blocks(index_t blocks, std::mt19937& engine) const {
+    std::normal_distribution<float> normal;
+    for (index_t i = 0; i < blocks; ++i) {
+      char* block = memory.data() + 34 * i;
+      const std::uint16_t bits =
+          kernels::f16_nearest(normal(engine) * (i % 7 == 6 ? 1e-6F : 0.015F));
+      std::memcpy(block, &bits, sizeof bits);
+      for (int k = 0; k < 32; ++k) block[2 + k] = static_cast<char>(engine() % 256);
+    }
+  }
 };
 
 inline std::vector<float> random_floats(index_t count, unsigned seed) {
@@ -186,22 +203,27 @@ inline void check_sum_shape(const kernels::table& row, const shape& s) {
   CHECK(clean);
 }
 
-/// All shapes, and a few large ones.
+/// All shapes, and a few large ones; of q8_0 whole blocks.
 template <class Check>
-void for_shapes(Check check) {
+void for_shapes(Check of_shape) {
+  const auto check = [&](const shape& s) {
+    if (s.dim % block_values(s.type) == 0) of_shape(s);
+  };
   for (const element type : all_elements) {
     for (const index_t misalignment : {index_t{0}, index_t{1}, index_t{2}, index_t{20}}) {
       for (const index_t length : all_lengths) {
         for (const int heads : all_heads) {
-          for (const index_t other : {index_t{5}, index_t{64}, index_t{130}}) {
+          for (const index_t other : {index_t{5}, index_t{64}, index_t{130}, index_t{160}}) {
+            if (other == 160 && type != element::q8_0) continue;
             check(shape{type, length, other, heads, misalignment});
             if (length > 0) check(shape{type, other, length, heads, misalignment});
           }
         }
       }
     }
-    for (const shape& s : {shape{type, 35, 4096, 3, 0}, shape{type, 21, 1500, 8, 2},
-                           shape{type, 40, 80, 300, 0}, shape{type, 20, 33, 601, 2}})
+    for (const shape& s :
+         {shape{type, 35, 4096, 3, 0}, shape{type, 21, 1500, 8, 2}, shape{type, 40, 80, 300, 0},
+          shape{type, 20, 33, 601, 2}, shape{type, 40, 96, 300, 1}, shape{type, 20, 64, 601, 2}})
       check(s);
   }
 }
@@ -235,9 +257,38 @@ inline void check_upcoming(const kernels::table& row) {
   }
 }
 
+/// Every scale times every byte comes out of a dot product as it is: conversions of q8_0 are exact. A scale
+/// that is infinite or NaN shows.
+inline void check_blocks(const kernels::table& row) {
+  CAPTURE(row.name);
+  std::vector<float> one(32 * 32, 0.0F);
+  for (std::size_t j = 0; j < 32; ++j) one[33 * j] = 1.0F;
+  const fenced_memory memory(8 * 34, 0);
+  std::vector<const void*> rows;
+  for (index_t i = 0; i < 8; ++i) rows.push_back(memory.data() + 34 * i);
+  std::vector<float> out(32 * 8);
+  index_t wrong = 0;
+  for (std::uint32_t bits = 0; bits < 65536; bits += 31) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const auto scale = static_cast<double>(kernels::f16_to_float(half));
+    for (int k = 0; k < 8 * 34; ++k) {
+      const int j = k % 34 - 2, byte = k / 34 * 32 + j;
+      if (j >= 0) memory.data()[k] = static_cast<char>(byte);
+      if (j == 0) std::memcpy(memory.data() + k - 2, &half, sizeof half);
+    }
+    row.dot_rows(element::q8_0, rows.data(), 8, 0, 32, one.data(), 32, 32, out.data(), 8);
+    for (int i = 0; i < 256; ++i) {
+      const auto got = static_cast<double>(out[static_cast<std::size_t>(i % 32 * 8 + i / 32)]);
+      const double want = scale * (i < 128 ? i : i - 256);
+      wrong += std::isfinite(scale) ? got != want : std::isfinite(got);
+    }
+  }
+  CHECK(wrong == 0);
+}
+
 /// A sum much longer than a block keeps its bound and a row list may repeat a row.
 inline void check_long_sum(const kernels::table& row) {
-  for (const element type : all_elements) check_sum_shape(row, {type, 5000, 48, 4, 0});
+  for (const element type : all_elements) check_sum_shape(row, {type, 5000, 64, 4, 0});
 }
 
 inline void check_max_of(const kernels::table& row) {
@@ -645,6 +696,7 @@ inline void check_match_signs(const kernels::table& row) {
 /// longest.
 inline void check_quick(const kernels::table& row) {
   check_upcoming(row);
+  check_blocks(row);
   check_long_sum(row);
   check_max_of(row);
   check_exp_shifted(row);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vattention/core/concepts.hpp"
+#include "vattention/kernels/convert.hpp"
 #include "vattention/testing/heads.hpp"
 
 namespace vattn::test {
@@ -46,6 +47,13 @@ public:
       f16_ = narrow<Eigen::half>(head.keys);
       return {rows_view(f16_.data(), shape.rows, shape.dim), values};
     }
+    if (shape.type == element::q8_0) {
+      const index_t stride = row_bytes(shape.type, shape.dim);
+      q8_0_.resize(static_cast<std::size_t>(shape.rows * stride));
+      for (index_t i = 0; i < shape.rows; ++i)
+        kernels::quantise_q8_0(head.keys.row(i).data(), shape.dim, q8_0_.data() + i * stride);
+      return {rows_view(q8_0_.data(), shape.type, shape.rows, shape.dim, stride), values};
+    }
     return {rows_view(head.keys), values};
   }
   query_group group() const { return head.group(options); }
@@ -67,6 +75,7 @@ public:
 private:
   std::vector<Eigen::bfloat16> bf16_;
   std::vector<Eigen::half> f16_;
+  std::vector<std::byte> q8_0_;
 };
 
 /// Rows [first, last).

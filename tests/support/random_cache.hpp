@@ -5,11 +5,13 @@
 
 #include <vector>
 
+#include "vattention/kernels/convert.hpp"
 #include "vattention/testing/heads.hpp"
 
 namespace vattn::test {
 
-/// What a cache should look like. Between two rows lie `gap` elements that nobody may read: NaN.
+/// What a cache should look like. Between two rows lie `gap` elements (bytes of q8_0) that nobody may read:
+/// NaN.
 struct cache_plan {
   index_t rows = 300, dim = 64, value_dim = 64;
   int heads = 1;
@@ -27,10 +29,12 @@ public:
     if (type == element::f32) fill(m, f32_);
     if (type == element::bf16) fill(m, bf16_);
     if (type == element::f16) fill(m, f16_);
+    if (type == element::q8_0) fill_blocks(m, row_bytes(type, dim_) + gap);
   }
   rows_view view() const {
     if (type_ == element::bf16) return {bf16_.data(), rows_, dim_, stride_};
     if (type_ == element::f16) return {f16_.data(), rows_, dim_, stride_};
+    if (type_ == element::q8_0) return {q8_0_.data(), type_, rows_, dim_, stride_};
     return {f32_.data(), rows_, dim_, stride_};
   }
 
@@ -42,11 +46,18 @@ private:
       for (index_t j = 0; j < dim_; ++j)
         out[static_cast<std::size_t>(i * stride_ + j)] = T(m(i, j));
   }
+  void fill_blocks(const synthetic_head::matrix& m, index_t stride) {
+    stride_ = stride;
+    q8_0_.assign(static_cast<std::size_t>(rows_ * stride), std::byte{0x7f});
+    for (index_t i = 0; i < rows_; ++i)
+      kernels::quantise_q8_0(m.row(i).data(), dim_, q8_0_.data() + i * stride);
+  }
   element type_ = element::f32;
   index_t rows_ = 0, dim_ = 1, stride_ = 1;
   std::vector<float> f32_;
   std::vector<Eigen::bfloat16> bf16_;
   std::vector<Eigen::half> f16_;
+  std::vector<std::byte> q8_0_;
 };
 
 /// Normal keys and queries with logits of deviation about 2, values normal about 1/2. The float matrices

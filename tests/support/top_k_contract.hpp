@@ -48,7 +48,8 @@ inline std::vector<cache_shape> contract_shapes() {
   return {{501, 7, 1, element::f32, 1},   {504, 7, 4, element::bf16, 2},
           {502, 64, 2, element::f16, 3},  {503, 64, 3, element::f32, 4},
           {501, 80, 1, element::bf16, 5}, {504, 96, 4, element::f16, 6},
-          {502, 96, 2, element::f32, 7},  {503, 128, 3, element::bf16, 8}};
+          {502, 96, 2, element::f32, 7},  {503, 128, 3, element::bf16, 8},
+          {501, 64, 3, element::q8_0, 9}, {504, 128, 2, element::q8_0, 10}};
 }
 
 /// Inside the visible range, new, each once, at most k a head; the same again in any workspace.

@@ -134,8 +134,9 @@ TEST_CASE("refined log-weights are scale q.(coarse + fine) + kappa s^2, through 
   for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 11) - 5.0F;
   for (const auto& [coarse, fine] : all_widths)
     for (const index_t d : {1, 64, 80, 96, 128})
-      for (const element type : {element::f32, element::bf16, element::f16})
+      for (const element type : {element::f32, element::bf16, element::f16, element::q8_0})
         for (const bool plain : {true, false}) {
+          if (d % block_values(type) != 0) continue;
           test::prepared_call c({500, d, 3, type, 6});
           if (!plain) {
             c.options.softcap = 8.0F;

@@ -128,8 +128,9 @@ TEST_CASE("error_norm bounds what the code leaves of a key: all widths, all size
 
 TEST_CASE("keys that are not finite have no factor and an infinite error", "[top_k]") {
   for (const int bits : widths)
-    for (const element type : {element::f32, element::bf16, element::f16}) {
-      test::prepared_call c({300, 80, 1, type});
+    for (const element type : {element::f32, element::bf16, element::f16, element::q8_0}) {
+      const index_t dim = type == element::q8_0 ? 96 : 80;
+      test::prepared_call c({300, dim, 1, type});
       const float odd[] = {std::numeric_limits<float>::quiet_NaN(),
                            std::numeric_limits<float>::infinity(),
                            -std::numeric_limits<float>::infinity()};

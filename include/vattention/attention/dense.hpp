@@ -16,6 +16,11 @@ void require_shapes(const char* where, const query_group& q, const View& kv) {
   require(q.data != nullptr && q.heads >= 1, where, "at least one query", q.heads);
   require(q.dim == kv.key_dim(), where, "queries as long as the keys", q.dim, kv.key_dim());
   require(q.stride >= q.dim || q.heads == 1, where, "query stride >= query length", q.stride);
+  require(kv.key_dim() % block_values(kv.key_type()) == 0 &&
+              kv.value_dim() % block_values(kv.value_type()) == 0,
+          where, "rows of whole blocks (keys, values)", kv.key_dim(), kv.value_dim());
+  require(contiguous_values<View> || block_values(kv.value_type()) == 1, where,
+          "scattered values of a type without blocks", "q8_0");
   const logit_options& options = q.logits;
   require(options.visible_rows <= kv.rows(), where, "visible rows within the cache",
           options.visible_rows, kv.rows());
@@ -49,7 +54,8 @@ result dense_checked(const attention_call<View>& call, workspace& ws, index_t mo
     c.denominator = state.sum(h);
     c.looks = looks;
     c.rows_total = c.rows_exact = read;
-    c.bytes_touched = more_bytes + read * (key_bytes(call.kv) + value_bytes(call.kv));
+    c.bytes_touched =
+        more_bytes + read * (key_bytes(call.kv) + row_bytes(call.kv.value_type(), value_dim));
     ws.log_sum_exp[h] = state.max(h) + std::log(state.sum(h));
     ws.log_sum_exp_error[h] = 0.0;
   }

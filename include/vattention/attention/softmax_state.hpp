@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "vattention/core/attention_call.hpp"
+#include "vattention/core/value_rows.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn {
@@ -75,7 +76,7 @@ private:
       call_.to_logits(h, logits, count, [=](index_t i) { return rows[i]; });
       to_weights(h, logits, count);
     }
-    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.value_row(rows[i]);
+    address_values(kv, count, 0, [=](index_t i) { return rows[i]; }, ws_);
     std::fill_n(ws_.sums.data(), g * kv.value_dim(), 0.0F);
     call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, 0, kv.value_dim(), w,
                            workspace::block, g, ws_.sums.data(), kv.value_dim(), nullptr);

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "vattention/core/outlook.hpp"
+#include "vattention/core/value_rows.hpp"
 
 namespace vattn {
 
@@ -35,8 +36,9 @@ double project(const attention_call<View>& call, workspace& ws, const partial_vi
     output[j] = static_cast<float>(state.numerator()[j] / state.denominator());
     norm += static_cast<double>(output[j]) * static_cast<double>(output[j]);
   }
-  for (index_t i = 0; i < count; ++i)
-    ws.addresses[i] = call.kv.value_row(ws.drawn.rows()[static_cast<std::size_t>(at + i)]);
+  const std::span<const row_t> rows = ws.drawn.rows().subspan(static_cast<std::size_t>(at));
+  address_values(
+      call.kv, count, 0, [=](index_t i) { return rows[static_cast<std::size_t>(i)]; }, ws);
   call.kernels.dot_rows(call.kv.value_type(), ws.addresses.data(), count, 0, value_dim, output,
                         value_dim, 1, along, workspace::block);
   return norm;

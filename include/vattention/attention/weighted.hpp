@@ -107,8 +107,9 @@ private:
   void add_block(int group, index_t at, index_t count) noexcept {
     const std::uint32_t* positions = ws_.by_group.data() + at;
     const View& kv = call_.kv;
-    const index_t known = std::min(count + workspace::upcoming, ws_.drawn.size() - at);
-    for (index_t i = 0; i < known; ++i) ws_.addresses[i] = kv.value_row(row(positions[i]));
+    const index_t upcoming = std::min(workspace::upcoming, ws_.drawn.size() - at - count);
+    const index_t known =
+        address_values(kv, count, upcoming, [&](index_t i) { return row(positions[i]); }, ws_);
     if (!equal_) chances_of(positions, count);
     for (int h = 0; h < heads(); ++h) {
       weigh(h, positions, count);
@@ -126,6 +127,7 @@ private:
   /// Keeps the memory busy while weights are formed: a share of the rows that are neither on their way
   /// nor read at once.
   void prefetch_share(int h, index_t known) const noexcept {
+    if constexpr (!contiguous_values<View>) return;
     constexpr index_t half = workspace::upcoming / 2;
     const index_t last = std::min(known, half + half * (h + 1) / heads());
     const bool to_l1 = kernels::active_plan().to_l1;
@@ -135,9 +137,10 @@ private:
 
   /// Asks for the first values in the order of the groups: they are read next.
   void prefetch_values() const noexcept {
-    for (index_t at = 0; at < std::min(workspace::upcoming, ws_.drawn.size()); ++at)
-      kernels::prefetch_lines(call_.kv.value_row(row(ws_.by_group[at])), value_bytes(call_.kv),
-                              false);
+    if constexpr (contiguous_values<View>)
+      for (index_t at = 0; at < std::min(workspace::upcoming, ws_.drawn.size()); ++at)
+        kernels::prefetch_lines(call_.kv.value_row(row(ws_.by_group[at])), value_bytes(call_.kv),
+                                false);
   }
 
   threshold_t row_threshold(index_t at) const noexcept {

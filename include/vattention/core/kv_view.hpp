@@ -18,11 +18,20 @@ using index_t = std::int64_t;
 /// A cache row in a list; a view has fewer than 2^31 rows.
 using row_t = std::uint32_t;
 
-/// Element types a view can hold. Arithmetic is in float or better whatever the type.
-enum class element : std::uint8_t { f32, bf16, f16 };
+/// Element types a view can hold. Arithmetic is in float or better whatever the type. q8_0, as ggml keeps
+/// it: blocks of 32 values in 34 bytes, one fp16 scale and then 32 int8; a value is scale * int8, exactly.
+enum class element : std::uint8_t { f32, bf16, f16, q8_0 };
 
-/// Bytes of one element.
-constexpr index_t size_of(element type) noexcept { return type == element::f32 ? 4 : 2; }
+/// Values that are stored together: a row is a whole number of such blocks.
+constexpr index_t block_values(element type) noexcept { return type == element::q8_0 ? 32 : 1; }
+/// Bytes of `dim` values, which are whole blocks: of a row, or of what lies before a value in it.
+constexpr index_t row_bytes(element type, index_t dim) noexcept {
+  return type == element::q8_0 ? (dim >> 5) * 34 : dim * (type == element::f32 ? 4 : 2);
+}
+/// Bytes of one element of a type whose values stand alone; none of q8_0, see `row_bytes`.
+constexpr index_t size_of(element type) noexcept {
+  return type == element::q8_0 ? 0 : row_bytes(type, 1);
+}
 
 /// The element tag of a C++ type: `float`, `Eigen::bfloat16`, `Eigen::half`.
 template <class T>
@@ -40,7 +49,8 @@ public:
   rows_view() = default;
 
   /// `data` points at row 0; `stride` [bytes] leads from one row to the next.
-  /// @throws std::invalid_argument if a size is negative, rows overlap, or memory is missing.
+  /// @throws std::invalid_argument if a size is negative, a row is no whole number of blocks, rows
+  /// overlap, or memory is missing.
   rows_view(const void* data, element type, index_t rows, index_t dim, index_t stride)
       : data_(static_cast<const std::byte*>(data)),
         rows_(rows),
@@ -49,8 +59,9 @@ public:
         type_(type) {
     require(rows >= 0 && rows < (index_t{1} << 31), "rows_view", "0 <= rows < 2^31", rows);
     require(dim >= 1 && dim <= max_dim, "rows_view", "1 <= dim <= 4096", dim);
-    require(stride >= dim * size_of(type), "rows_view", "stride of at least one row in bytes",
-            stride);
+    require(dim % block_values(type) == 0, "rows_view", "dim a multiple of 32 for q8_0", dim);
+    require(stride >= vattn::row_bytes(type, dim), "rows_view",
+            "stride of at least one row in bytes", stride);
     require(data != nullptr || rows == 0, "rows_view", "a pointer to the rows", "null");
   }
 
@@ -81,7 +92,7 @@ public:
   index_t dim() const noexcept { return dim_; }
   element type() const noexcept { return type_; }
   /// Bytes that reading one row touches.
-  index_t row_bytes() const noexcept { return dim_ * size_of(type_); }
+  index_t row_bytes() const noexcept { return vattn::row_bytes(type_, dim_); }
   const void* row(index_t i) const noexcept { return data_ + i * stride_; }
 
   /// The rows [first, first + count) as a view of their own.
@@ -102,30 +113,44 @@ private:
   element type_ = element::f32;
 };
 
-/// What the pipeline asks of a cache: sizes, and the address of any row.
-///
-/// A row is `dim` contiguous elements somewhere in memory; a paged cache models the concept by looking
-/// its block table up, a shard of a larger cache by naming its first row. O(1) per row, no allocation.
+/// A cache whose values are rows: each is `value_dim` contiguous elements, somewhere in memory.
 template <class View>
-concept cache_view = requires(const View& kv, row_t row) {
-  { kv.rows() } noexcept -> std::same_as<index_t>;
-  { kv.key_dim() } noexcept -> std::same_as<index_t>;
-  { kv.value_dim() } noexcept -> std::same_as<index_t>;
-  { kv.key_type() } noexcept -> std::same_as<element>;
-  { kv.value_type() } noexcept -> std::same_as<element>;
-  { kv.key_row(row) } noexcept -> std::same_as<const void*>;
+concept contiguous_values = requires(const View& kv, row_t row) {
   { kv.value_row(row) } noexcept -> std::same_as<const void*>;
-  { kv.first_row() } noexcept -> std::same_as<index_t>;
 };
+/// A cache whose values are not rows: it says where element j of each is; no type with blocks.
+template <class View>
+concept scattered_values =
+    !contiguous_values<View> && requires(const View& kv, row_t row, index_t j) {
+      { kv.value_element(row, j) } noexcept -> std::same_as<const void*>;
+    };
 
-/// Bytes read when one key is read, and when one value is.
+/// What the pipeline asks of a cache: sizes, and where any key and value is.
+///
+/// A key is `key_dim` contiguous elements somewhere in memory, and nearly always a value too; a paged
+/// cache models the concept by looking its block table up, a shard of a larger cache by naming its first
+/// row. O(1) per row, no allocation.
+template <class View>
+concept cache_view =
+    (contiguous_values<View> || scattered_values<View>) && requires(const View& kv, row_t row) {
+      { kv.rows() } noexcept -> std::same_as<index_t>;
+      { kv.key_dim() } noexcept -> std::same_as<index_t>;
+      { kv.value_dim() } noexcept -> std::same_as<index_t>;
+      { kv.key_type() } noexcept -> std::same_as<element>;
+      { kv.value_type() } noexcept -> std::same_as<element>;
+      { kv.key_row(row) } noexcept -> std::same_as<const void*>;
+      { kv.first_row() } noexcept -> std::same_as<index_t>;
+    };
+
+/// Bytes read when one key is read alone, and when one value is: where its elements are scattered that
+/// takes a cache line of 64 bytes each.
 template <cache_view View>
 index_t key_bytes(const View& kv) noexcept {
-  return kv.key_dim() * size_of(kv.key_type());
+  return row_bytes(kv.key_type(), kv.key_dim());
 }
 template <cache_view View>
 index_t value_bytes(const View& kv) noexcept {
-  return kv.value_dim() * size_of(kv.value_type());
+  return contiguous_values<View> ? row_bytes(kv.value_type(), kv.value_dim()) : 64 * kv.value_dim();
 }
 
 /// Keys `[n x d]` and values `[n x d_v]` of one KV head. Types and dimensions may differ.

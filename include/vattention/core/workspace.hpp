@@ -94,6 +94,7 @@ public:
     draws.constants.reserve(8 * g);
     if (scored) reserve_scores(g, rows);
     addresses.reserve(block + upcoming);
+    value_copies.reserve(block * value_dim);
     weights.reserve(3 * g * block);
     sums.reserve(g * value_dim);
     softmax_max.reserve(g);
@@ -164,6 +165,8 @@ public:
   // blocks of rows
   scratch<const void*> addresses;
   scratch<float> weights, sums;
+  // room for a block's values where a cache scatters them, in their own type
+  scratch<float> value_copies;
 
   // running softmax of the exact rows
   scratch<double> softmax_max, softmax_sum, softmax_numerator;

@@ -35,11 +35,23 @@ struct halves {
   __m256 a, b;
 };
 
-/// A chunk of a row from element j.
+/// Eight int8 as floats.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 load_bytes(const char* at) noexcept {
+  const auto* bytes = static_cast<const __m128i*>(static_cast<const void*>(at));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes)));
+}
+
+/// A chunk of a row from element j: of q8_0 half a block, with its scale.
 template <element Type>
 VATTN_AVX2 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j) noexcept {
-  const char* at = row + j * size_of(Type);
-  if constexpr (Type == element::f32) {
+  const char* at = row + row_bytes(Type, j);
+  if constexpr (Type == element::q8_0) {
+    std::int16_t bits;
+    std::memcpy(&bits, at, sizeof bits);
+    const __m256 scale = _mm256_cvtph_ps(_mm_set1_epi16(bits));
+    at += 2 + (j & 31);
+    return {_mm256_mul_ps(scale, load_bytes(at)), _mm256_mul_ps(scale, load_bytes(at + 8))};
+  } else if constexpr (Type == element::f32) {
     const auto* floats = static_cast<const float*>(static_cast<const void*>(at));
     return {_mm256_loadu_ps(floats), _mm256_loadu_ps(floats + 8)};
   } else if constexpr (Type == element::bf16) {
@@ -54,14 +66,18 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j) noe
   }
 }
 
-/// The first `count` elements of a chunk, zeros behind them; reads no byte more.
+/// The first `count` elements of a chunk, zeros behind them; reads no byte more. Chunks of q8_0 are whole.
 template <element Type>
 VATTN_AVX2 VATTN_ALWAYS_INLINE halves load_part(const char* row, index_t j,
                                                 index_t count) noexcept {
-  if (count >= chunk) return load_chunk<Type>(row, j);
-  alignas(32) char part[std::size_t{chunk * size_of(Type)}] = {};
-  std::memcpy(part, row + j * size_of(Type), static_cast<std::size_t>(count * size_of(Type)));
-  return load_chunk<Type>(part, 0);
+  if constexpr (Type == element::q8_0) {
+    return load_chunk<Type>(row, j);
+  } else {
+    if (count >= chunk) return load_chunk<Type>(row, j);
+    alignas(32) char part[std::size_t{row_bytes(Type, chunk)}] = {};
+    std::memcpy(part, row + row_bytes(Type, j), static_cast<std::size_t>(row_bytes(Type, count)));
+    return load_chunk<Type>(part, 0);
+  }
 }
 
 /// Floats in memory order to the order of a chunk, and back.
@@ -121,7 +137,7 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* cons
   const char* row[4];
   VATTN_UNROLL
   for (index_t k = 0; k < 4; ++k) {
-    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]) + p.first * size_of(Type);
+    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]);
   }
   __m256 sum[std::size_t{4 * Heads}];
   VATTN_UNROLL
@@ -129,9 +145,9 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* cons
   const float* x = p.x + h * p.x_stride;
   index_t j = 0;
   for (; j + chunk <= p.size; j += chunk) {
-    dot_chunk<Type, Heads>(row, j, chunk, x + j, p.x_stride, sum);
+    dot_chunk<Type, Heads>(row, p.first + j, chunk, x + j, p.x_stride, sum);
   }
-  if (j < p.size) dot_chunk<Type, Heads>(row, j, p.size - j, x + j, p.x_stride, sum);
+  if (j < p.size) dot_chunk<Type, Heads>(row, p.first + j, p.size - j, x + j, p.x_stride, sum);
   VATTN_UNROLL
   for (int g = 0; g < Heads; ++g) {
     alignas(16) float dots[4];
@@ -146,9 +162,7 @@ template <element Type, int Heads>
 VATTN_AVX2 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count,
                          int h, row_prefetch next) noexcept {
   for (index_t k = 0; k < count; k += 4) {
-    for (index_t r = k; r < k + 4; ++r) {
-      next.due(r, p.first * size_of(Type), p.size * size_of(Type));
-    }
+    for (index_t r = k; r < k + 4; ++r) next.due_values<Type>(r, p.first, p.size);
     dot_quad<Type, Heads>(p, rows + k, i + k, std::min(count - k, index_t{4}), h);
   }
 }
@@ -215,6 +229,8 @@ inline void dot_rows(element type, const void* const* rows, index_t count, index
     dot_typed<element::bf16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else if (type == element::f16) {
     dot_typed<element::f16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
+  } else if (type == element::q8_0) {
+    dot_typed<element::q8_0>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else {
     dot_typed<element::f32>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   }

@@ -55,7 +55,7 @@ VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next)
   VATTN_UNROLL
   for (auto& s : sum) s = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   for (index_t i = 0; i < p.count; ++i) {
-    next.due(i, j * size_of(Type), size * size_of(Type));
+    next.due_values<Type>(i, j, size);
     const char* row = static_cast<const char*>(p.rows[i]);
     VATTN_UNROLL
     for (int c = 0; c < Chunks; ++c) {
@@ -91,7 +91,7 @@ VATTN_AVX2 void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept 
 template <element Type>
 VATTN_AVX2 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) noexcept {
   for (index_t i = 0; i < p.count; ++i) {
-    next.due(i, 0, p.dim * size_of(Type));
+    next.due_values<Type>(i, 0, p.dim);
     const char* row = static_cast<const char*>(p.rows[i]);
     __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
                      _mm256_setzero_ps()};
@@ -139,6 +139,8 @@ inline void sum_rows(element type, const void* const* rows, index_t count, index
     sum_typed<element::bf16>(p, upcoming, heads, norms);
   } else if (type == element::f16) {
     sum_typed<element::f16>(p, upcoming, heads, norms);
+  } else if (type == element::q8_0) {
+    sum_typed<element::q8_0>(p, upcoming, heads, norms);
   } else {
     sum_typed<element::f32>(p, upcoming, heads, norms);
   }

@@ -60,12 +60,24 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_floats(const void* at, __mmask32 ma
       _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), static_cast<const char*>(at) + 64)};
 }
 
+/// A block of q8_0, whole or, with an empty mask, not read and 0.
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_block(const char* at, __mmask32 mask) noexcept {
+  const __m128i half = _mm_maskz_loadu_epi16(static_cast<__mmask8>(mask & 1u), at);
+  const __m512 scale = _mm512_cvtph_ps(_mm256_broadcastw_epi16(half));
+  const __m256i v = _mm256_maskz_loadu_epi8(mask, at + 2);
+  const __m512i a = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(v));
+  const __m512i b = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(v, 1));
+  return {_mm512_mul_ps(scale, _mm512_cvtepi32_ps(a)), _mm512_mul_ps(scale, _mm512_cvtepi32_ps(b))};
+}
+
 /// A chunk of a row from element j; lanes off the mask are 0 and not read.
 template <element Type>
 VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j,
                                                    __mmask32 mask) noexcept {
-  const char* at = row + j * size_of(Type);
-  if constexpr (Type == element::f32) {
+  const char* at = row + row_bytes(Type, j);
+  if constexpr (Type == element::q8_0) {
+    return load_block(at, mask);
+  } else if constexpr (Type == element::f32) {
     return load_floats(at, mask);
   } else {
     const __m512i v = _mm512_maskz_loadu_epi16(mask, at);
@@ -149,7 +161,7 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* co
   const char* row[4];
   VATTN_UNROLL
   for (index_t k = 0; k < 4; ++k) {
-    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]) + p.first * size_of(Type);
+    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]) + row_bytes(Type, p.first);
   }
   __m512 sum[std::size_t{4 * Heads}];
   VATTN_UNROLL
@@ -186,9 +198,7 @@ VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i
     __m512 quad[4], mixed[4];
     VATTN_UNROLL
     for (index_t q = 0; q < keys; q += 4) {
-      for (index_t r = k + q; r < k + q + 4; ++r) {
-        next.due(r, p.first * size_of(Type), p.size * size_of(Type));
-      }
+      for (index_t r = k + q; r < k + q + 4; ++r) next.due_values<Type>(r, p.first, p.size);
       const index_t at = std::min(k + q, count - 1);
       dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.x_stride, quad + q / 4 * Heads);
     }
@@ -265,6 +275,8 @@ inline void dot_rows(element type, const void* const* rows, index_t count, index
     dot_typed<element::bf16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else if (type == element::f16) {
     dot_typed<element::f16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
+  } else if (type == element::q8_0) {
+    dot_typed<element::q8_0>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else {
     dot_typed<element::f32>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   }

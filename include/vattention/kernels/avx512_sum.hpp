@@ -94,7 +94,7 @@ VATTN_AVX512 void sum_tile(const sum_pass& p, index_t j, int h, int used,
     weight[g] = p.weights + (h + (g < used ? g : 0)) * p.weight_stride;
   }
   for (index_t i = 0; i < p.count; ++i) {
-    next.due(i, j * size_of(Type), std::min(Chunks * chunk, p.dim - j) * size_of(Type));
+    next.due_values<Type>(i, j, std::min(Chunks * chunk, p.dim - j));
     sum_row<Type, Heads, Chunks>(static_cast<const char*>(p.rows[i]), j, mask, weight, i, sum);
   }
   add_sums<Type, Heads, Chunks>(p, j, h, used, sum);
@@ -147,8 +147,7 @@ VATTN_AVX512 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) 
     VATTN_UNROLL
     for (index_t q = 0; q < 4; ++q) {
       const index_t at = i + 4 * q;
-      for (index_t r = at; r < std::min(at + 4, p.count); ++r)
-        next.due(r, 0, p.dim * size_of(Type));
+      for (index_t r = at; r < std::min(at + 4, p.count); ++r) next.due_values<Type>(r, 0, p.dim);
       const index_t first = std::min(at, p.count - 1);
       quad[q] = norms_quad<Type>(p.rows + first, p.count - first, p.dim);
     }
@@ -184,6 +183,8 @@ inline void sum_rows(element type, const void* const* rows, index_t count, index
     sum_typed<element::bf16>(p, upcoming, heads, norms);
   } else if (type == element::f16) {
     sum_typed<element::f16>(p, upcoming, heads, norms);
+  } else if (type == element::q8_0) {
+    sum_typed<element::q8_0>(p, upcoming, heads, norms);
   } else {
     sum_typed<element::f32>(p, upcoming, heads, norms);
   }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Conversions between float and the 16-bit cache elements, by integer arithmetic on the bit
-/// patterns.
+/// Conversions between float and the other cache elements, by integer arithmetic on the bit patterns.
 ///
 /// To float every conversion is exact, subnormals, infinities and NaN included; none depends on the
 /// denormal mode of the thread.
 #pragma once
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -64,8 +65,53 @@ constexpr std::uint16_t f16_up(float x) noexcept {
   return static_cast<std::uint16_t>((half & 0x8000u) != 0 ? half - 1 : half + 1);
 }
 
+/// The scale of a block of q8_0 that need not be aligned.
+inline float scale_of_block(const char* block) noexcept {
+  std::uint16_t bits;
+  std::memcpy(&bits, block, sizeof bits);
+  return f16_to_float(bits);
+}
+
+/// Values [first, first + count) of a row of q8_0 as floats. Exact: 11 bits times 8 fit a float, and the
+/// least product is 2^-24. A scale that is infinite or NaN makes NaN of a 0.
+inline void load_q8_0(const char* row, index_t first, index_t count, float* out) noexcept {
+  for (index_t j = 0; j < count;) {
+    const char* block = row + row_bytes(element::q8_0, first + j);
+    const float scale = scale_of_block(block);
+    const index_t begin = (first + j) % 32, end = std::min<index_t>(32, begin + count - j);
+    for (index_t k = begin; k < end; ++k)
+      out[j++] = scale * static_cast<float>(static_cast<signed char>(block[2 + k]));
+  }
+}
+
+/// Writes `dim` floats, a multiple of 32, as a row of q8_0 (`row_bytes(element::q8_0, dim)` bytes, of any
+/// alignment). The scale is the least half that holds the block's largest magnitude as 127, so a value is
+/// off by half of it at most, and by a float rounding. A block with a NaN, or with a magnitude beyond
+/// 127 * 65504, becomes NaN throughout.
+inline void quantise_q8_0(const float* x, index_t dim, void* row) noexcept {
+  char* block = static_cast<char*>(row);
+  for (index_t j = 0; j < dim; j += 32, block += 34) {
+    float largest = 0;
+    for (index_t k = j; k < j + 32; ++k)
+      largest = std::isnan(x[k]) || std::fabs(x[k]) > largest ? std::fabs(x[k]) : largest;
+    const std::uint16_t bits = f16_up(largest / 127.0f);
+    const float scale = f16_to_float(bits);
+    std::memcpy(block, &bits, sizeof bits);
+    for (index_t k = 0; k < 32; ++k) {
+      const float steps = scale > 0 && std::isfinite(scale) ? std::nearbyint(x[j + k] / scale) : 0;
+      block[2 + k] =
+          static_cast<char>(static_cast<signed char>(std::clamp(steps, -127.0f, 127.0f)));
+    }
+  }
+}
+
 /// Element j of a row that need not be aligned.
 inline float to_float(element type, const void* row, index_t j) noexcept {
+  if (type == element::q8_0) {
+    float x;
+    load_q8_0(static_cast<const char*>(row), j, 1, &x);
+    return x;
+  }
   const char* at = static_cast<const char*>(row) + j * size_of(type);
   if (type == element::f32) {
     float x;
@@ -81,7 +127,9 @@ inline float to_float(element type, const void* row, index_t j) noexcept {
 inline void load_slice(element type, const void* row, index_t first, index_t count,
                        float* out) noexcept {
   const char* at = static_cast<const char*>(row) + first * size_of(type);
-  if (type == element::f32) {
+  if (type == element::q8_0) {
+    load_q8_0(static_cast<const char*>(row), first, count, out);
+  } else if (type == element::f32) {
     std::memcpy(out, at, static_cast<std::size_t>(count) * sizeof(float));
   } else if (type == element::bf16) {
     for (index_t j = 0; j < count; ++j) {
@@ -101,6 +149,17 @@ inline void load_slice(element type, const void* row, index_t first, index_t cou
 /// A whole row of `dim` elements as floats.
 inline void load_row(element type, const void* row, index_t dim, float* out) noexcept {
   load_slice(type, row, 0, dim, out);
+}
+
+/// The `value_dim` floats of a cache's value.
+template <cache_view View>
+void load_value(const View& kv, row_t row, float* out) noexcept {
+  if constexpr (contiguous_values<View>) {
+    load_row(kv.value_type(), kv.value_row(row), kv.value_dim(), out);
+  } else {
+    for (index_t j = 0; j < kv.value_dim(); ++j)
+      out[j] = to_float(kv.value_type(), kv.value_element(row, j), 0);
+  }
 }
 
 }  // namespace vattn::kernels

@@ -58,6 +58,13 @@ struct row_prefetch {
     wait = every - 1;
     prefetch_lines(static_cast<const char*>(rows[i]) + first, bytes, to_l1);
   }
+  /// The same of `size` values from value `first`, which may be part of a block.
+  template <element Type>
+  VATTN_ALWAYS_INLINE void due_values(index_t i, index_t first, index_t size) noexcept {
+    constexpr index_t more = block_values(Type) - 1;
+    const index_t begin = row_bytes(Type, first), end = row_bytes(Type, first + size + more);
+    due(i, begin, end - begin);
+  }
 };
 
 }  // namespace vattn::kernels

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "vattention/core/query_group.hpp"
+#include "vattention/kernels/convert.hpp"
 
 namespace vattn {
 
@@ -33,14 +34,17 @@ namespace detail {
 
 /// Row of `dim` elements as doubles (exact).
 inline Eigen::VectorXd widen(const void* row, element type, index_t dim) {
-  const auto as = [&]<class T>(const T* data) -> Eigen::VectorXd {
-    return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, 1>>(data, dim)
-        .template cast<float>()
-        .template cast<double>();
-  };
-  if (type == element::bf16) return as(static_cast<const Eigen::bfloat16*>(row));
-  if (type == element::f16) return as(static_cast<const Eigen::half*>(row));
-  return as(static_cast<const float*>(row));
+  Eigen::VectorXf x(dim);
+  kernels::load_row(type, row, dim, x.data());
+  return x.cast<double>();
+}
+
+/// The value of a row as doubles (exact).
+template <cache_view View>
+Eigen::VectorXd widen_value(const View& kv, row_t row) {
+  Eigen::VectorXf x(kv.value_dim());
+  kernels::load_value(kv, row, x.data());
+  return x.cast<double>();
 }
 
 }  // namespace detail
@@ -96,8 +100,7 @@ exact_attention reference_of_head(const query_group& queries, const View& kv, in
     const double w = std::exp(l[i] - top);
     rows += w;
     if (w != 0.0) weighted_log += w * (l[i] - top);
-    const void* value = kv.value_row(static_cast<row_t>(i));
-    numerator += w * detail::widen(value, kv.value_type(), kv.value_dim());
+    numerator += w * detail::widen_value(kv, static_cast<row_t>(i));
   }
   const double total = rows + (sink == -infinity ? 0.0 : std::exp(sink - top));
   const bool nothing = top == -infinity;

@@ -15,8 +15,7 @@ namespace vattn::top_k {
 /// ||v||^2 of a row; `scratch` has d_v elements.
 template <cache_view View>
 double value_square(const View& kv, index_t row, std::vector<float>& scratch) noexcept {
-  kernels::load_row(kv.value_type(), kv.value_row(static_cast<row_t>(row)), kv.value_dim(),
-                    scratch.data());
+  kernels::load_value(kv, static_cast<row_t>(row), scratch.data());
   double square = 0.0;
   for (const float x : scratch) square += static_cast<double>(x) * static_cast<double>(x);
   return square;
