@@ -90,6 +90,19 @@ class bounded;  // draws anew in proportion to sound upper bounds
 // Named compositions: presets::standard, proportional, fast, within, strict_denominator, strict_output,
 // uniform_output, paper (presets.hpp).
 
+// Many calls at once, on the caller's threads: decode(functor, requests, executor, scratch) and
+// dense(requests, executor, scratch) (batch/decode.hpp, batch/dense.hpp); request<View, Index> is one call and
+// where its results go (batch/request.hpp), request_batch<View, Index> makes them from plain tensors.
+struct batch_tensors;  // batch/request_batch.hpp
+struct batch_step;
+template <class Workspace>
+class decode_workspace;  // scratch of a batch, a workspace a worker
+namespace parallel {
+class serial;       // the calling thread
+class thread_pool;  // threads of its own
+class openmp;       // include parallel/openmp.hpp; any `executor` will do (parallel/executor.hpp)
+}  // namespace parallel
+
 // Wrappers around a functor, in any nesting: audited<Functor>, ledgered<Functor>.
 struct audit_plan;       // which calls, how many heads (audit/audited.hpp)
 struct audit_workspace;  // scratch of an audited call, one a thread

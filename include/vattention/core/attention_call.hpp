@@ -31,7 +31,7 @@ struct attention_call {
         kv(cache),
         key(draw),
         kernels(kernels::active()),
-        visible(q.logits.visible_rows < 0 ? cache.rows() : q.logits.visible_rows),
+        visible(visible_rows(q, cache)),
         scale(q.logits.scale != 0.0F ? q.logits.scale
                                      : 1.0F / std::sqrt(static_cast<float>(q.dim))) {}
 

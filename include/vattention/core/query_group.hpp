@@ -51,4 +51,10 @@ struct query_group {
         logits(options) {}
 };
 
+/// Rows that the queries of a group see between them: [0, visible).
+template <cache_view View>
+index_t visible_rows(const query_group& queries, const View& kv) noexcept {
+  return queries.logits.visible_rows < 0 ? kv.rows() : queries.logits.visible_rows;
+}
+
 }  // namespace vattn
