@@ -12,6 +12,7 @@
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
 #include "vattention/core/explanation.hpp"
+#include "vattention/core/static_rows.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/top_k/none.hpp"
 
@@ -210,7 +211,7 @@ private:
 
     // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
     const index_t hidden = hide(call, ws.exact);
-    static_indices_.select(call.visible, ws.exact);
+    select_static(static_indices_, call, ws.exact);
     ws.exact.list();
     top_k_.predict(call, index, ws.seen, ws);
     top_k_.select(call, ws.seen, ws);
@@ -301,9 +302,10 @@ private:
     const partial_view state = ws.head(h);
     state.sampled_shards() = 1.0;
     if constexpr (needs_ceiling<budget_type>) set_range(state, ws.ranges.data() + 2 * h);
-    const index_t exact = ws.exact.size() - hidden;
+    const index_t beyond = call.count_beyond(h);
+    const index_t exact = ws.exact.size() - hidden - beyond;
     state.looks() = looks;
-    state.rows_total() = static_cast<double>(call.visible - hidden);
+    state.rows_total() = static_cast<double>(call.visible - hidden - beyond);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
     state.bytes_touched() = static_cast<double>(

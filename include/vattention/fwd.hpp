@@ -17,7 +17,7 @@ class vattention;
 
 // What a call takes.
 struct query_group;    // g query vectors, and how logits are formed (core/query_group.hpp)
-struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows
+struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows (of each query)
 class rows_view;       // rows at a stride: float, bf16, fp16 (core/kv_view.hpp)
 class kv_view;         // keys and values of one KV head; any `cache_view` will do
 struct draw_key;       // seed, sequence, layer, KV head, step (core/rng.hpp)

@@ -71,6 +71,7 @@
 #include "vattention/core/row_chunks.hpp"
 #include "vattention/core/share_histogram.hpp"
 #include "vattention/core/simple_random_sample.hpp"
+#include "vattention/core/static_rows.hpp"
 #include "vattention/core/stream_reader.hpp"
 #include "vattention/core/workspace.hpp"
 #include "vattention/dynamic_sampling/bounded.hpp"

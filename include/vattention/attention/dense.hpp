@@ -25,6 +25,11 @@ void require_shapes(const char* where, const query_group& q, const View& kv) {
   require(std::isfinite(options.softcap) && options.softcap >= 0.0F, where, "softcap >= 0",
           options.softcap);
   require(options.bias_stride >= 0, where, "bias stride >= 0", options.bias_stride);
+  const index_t most = options.visible_rows < 0 ? kv.rows() : options.visible_rows;
+  for (int h = 0; options.visible_of != nullptr && h < q.heads; ++h)
+    require(options.visible_of[h] >= 1 && options.visible_of[h] <= most, where,
+            "each query to see 1 row at least, and no more than are visible (rows, query, visible)",
+            options.visible_of[h], h, most);
 }
 
 namespace detail {
@@ -54,7 +59,7 @@ result conclude(const attention_call<View>& call, const softmax_state<View>& sta
     c.max_logit = state.max(h);
     c.denominator = state.sum(h);
     c.looks = looks;
-    c.rows_total = c.rows_exact = read;
+    c.rows_total = c.rows_exact = read - call.count_beyond(h);
     c.bytes_touched = more_bytes + read * (key_bytes(call.kv) + value_bytes(call.kv));
     ws.log_sum_exp[h] = state.max(h) + std::log(state.sum(h));
     ws.log_sum_exp_error[h] = 0.0;

@@ -11,6 +11,7 @@
 #include "vattention/audit/audit_table.hpp"
 #include "vattention/audit/comparison.hpp"
 #include "vattention/core/drawing.hpp"
+#include "vattention/core/static_rows.hpp"
 #include "vattention/top_k/oracle.hpp"
 
 namespace vattn {
@@ -189,7 +190,7 @@ private:
   template <cache_view View>
   index_t list_fixed(const attention_call<View>& call, audit_workspace& ws) const noexcept {
     index_set& fixed = ws.exact.exact;
-    functor_.static_indices().select(call.visible, fixed);
+    select_static(functor_.static_indices(), call, fixed);
     fixed.list();
     index_t predicted = 0;
     for (const row_t row : ws.call.exact.rows())
