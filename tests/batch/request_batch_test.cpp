@@ -7,6 +7,7 @@
 #include "vattention/batch/dense.hpp"
 #include "vattention/parallel/serial.hpp"
 #include "vattention/presets.hpp"
+#include "vattention/testing/reference.hpp"
 
 using namespace vattn;
 using namespace vattn::test;
@@ -126,6 +127,46 @@ TEST_CASE("sequences, sinks and biases go where they belong; what is not wanted 
   query_group last(e.queries.data() + 10 * 32, 2, 32, {.scale = 0.25F, .sink_logits = sinks + 4});
   const result want = dense(last, e.views[5], ws);
   CHECK(std::equal(want.output.data(), want.output.data() + 48, e.output.data() + 24 * 10));
+}
+
+TEST_CASE("the last positions of each sequence, each of which sees a row more") {
+  engine_step e;
+  batch_tensors t = e.tensors();
+  t.query_heads = 3;  // one a KV head, at two positions
+  t.positions = 2;
+  batch_type requests;
+  requests.assign(t, {.seed = 8}, e.views, e.indices);
+  REQUIRE(requests.size() == 6);
+  decode_workspace<> scratch;
+  decode(e.attend, requests, parallel::serial(), scratch);
+  for (std::size_t i = 0; i < 6; ++i) {
+    const index_t rows = e.views[i].rows();
+    const auto& r = requests[i];
+    REQUIRE(r.queries.heads == 2);
+    CHECK(r.queries.logits.visible_of[0] == rows - 1);
+    CHECK(r.queries.logits.visible_of[1] == rows);
+    CHECK(r.queries.data == e.queries.data() + 64 * i);
+    const exact_attention want = reference(r.queries, r.kv);
+    for (index_t q = 0; q < 2; ++q) {
+      const auto at = 2 * i + static_cast<std::size_t>(q);
+      const Eigen::Map<const Eigen::RowVectorXf> got(e.output.data() + 24 * at, 24);
+      CHECK(e.certificates[at].rows_total == rows - 1 + q);
+      CHECK(relative_error(got, want.output.row(q)) <= 0.3);
+    }
+  }
+  CHECK(count_allocations([&] { requests.assign(t, {}, e.views, e.indices); }) == 0);
+
+  const auto refuses = [&](auto spoil, const std::string& why) {
+    batch_tensors bad = t;
+    spoil(bad);
+    CHECK_THROWS_WITH(requests.assign(bad, {}, e.views, e.indices),
+                      "vattention: request_batch: want " + why);
+  };
+  refuses([](batch_tensors& bad) { bad.positions = 0; }, "at least one position, got 0");
+  refuses([](batch_tensors& bad) { bad.positions = 1501; },
+          "a row for each position (rows, positions), got 1500, 1501");
+  refuses([](batch_tensors& bad) { bad.logits.visible_rows = 9; },
+          "no other limit of visible rows beside positions, got 2");
 }
 
 TEST_CASE("the next step uses the same memory") {
