@@ -40,3 +40,36 @@ TEST_CASE("workers have workspaces of their own, which stay") {
     for (int b = 0; b < a; ++b) CHECK(&scratch.worker(a) != &scratch.worker(b));
   CHECK(reinterpret_cast<std::uintptr_t>(&scratch.worker(1)) % 64 == 0);
 }
+
+TEST_CASE("room is made where there was none, for each user") {
+  decode_workspace<int> scratch;
+  scratch.reserve_workers(2);
+  using user = decode_workspace<int>::user;
+  const user one{&scratch, nullptr};
+  const user other{&scratch, &scratch};
+  std::vector<index_t> rows;
+  const auto room = [&](int worker, const user& by, const call_shape& shape) {
+    const std::size_t before = rows.size();
+    scratch.make_room(worker, by, shape, [&](const call_shape& made, int& ws) {
+      CHECK(shape.fits(made));
+      CHECK(&ws == &scratch.worker(worker));
+      rows.push_back(made.rows);
+    });
+    return rows.size() - before;
+  };
+  call_shape shape{.heads = 2, .rows = 1500, .key_dim = 64, .value_dim = 64};
+  CHECK(room(0, one, shape) == 1);
+  CHECK(room(0, one, shape) == 0);
+  shape.rows = 2048;  // a cache that grows
+  CHECK(room(0, one, shape) == 0);
+  CHECK(room(1, one, shape) == 1);
+  shape.rows = 2049;
+  CHECK(room(0, one, shape) == 1);
+  CHECK(room(0, other, shape) == 1);
+  CHECK(room(0, one, shape) == 1);
+  shape.heads = 3;
+  CHECK(room(0, one, shape) == 1);
+  shape.rows = 5;
+  CHECK(room(0, one, shape) == 0);
+  CHECK(rows == std::vector<index_t>{2048, 2048, 3072, 3072, 3072, 3072});
+}

@@ -26,22 +26,24 @@ index_t require_requests(const char* where, const Requests& requests, Check chec
   return queries;
 }
 
-/// Room for any of the requests in every worker's workspace, by `reserve(shape of a request, workspace)`.
-/// Only shapes larger than the one before in some number are looked at: of like heads the longest, which
-/// comes first.
+/// An address for each type.
+template <class T>
+inline constexpr char address_of_type = 0;
+
+/// Room for any of the requests in every worker's workspace. Only shapes larger than the one before in some
+/// number are looked at: of like heads the longest, which comes first.
 template <request_range Requests, class Workspace, class Reserve>
 void reserve_workers(const Requests& requests, std::span<const index_t> order, int workers,
-                     decode_workspace<Workspace>& scratch, Reserve reserve) {
+                     decode_workspace<Workspace>& scratch,
+                     const typename decode_workspace<Workspace>::user& by, Reserve reserve) {
   scratch.reserve_workers(workers);
-  for (int worker = 0; worker < workers; ++worker) {
-    call_shape had;
-    for (const index_t number : order) {
-      const auto& r = std::ranges::data(requests)[number];
-      const call_shape wanted = shape_of(r.queries, r.kv);
-      if (wanted.fits(had)) continue;
-      reserve(wanted, scratch.worker(worker));
-      had = wanted;
-    }
+  call_shape had;
+  for (const index_t number : order) {
+    const auto& r = std::ranges::data(requests)[number];
+    const call_shape wanted = shape_of(r.queries, r.kv);
+    if (wanted.fits(had)) continue;
+    had = wanted;
+    for (int worker = 0; worker < workers; ++worker) scratch.make_room(worker, by, wanted, reserve);
   }
 }
 
@@ -70,6 +72,7 @@ void decode(const Functor& functor, const Requests& requests, Executor&& on,
       });
   const std::span<const index_t> order = scratch.order_by_size(requests);
   detail::reserve_workers(requests, order, workers, scratch,
+                          {&detail::address_of_type<Functor>, &functor},
                           [&](const call_shape& shape, auto& ws) { functor.reserve(shape, ws); });
   functor.admit(queries);
 

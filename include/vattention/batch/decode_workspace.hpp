@@ -17,6 +17,13 @@ namespace vattn {
 template <class Workspace = workspace>
 class decode_workspace {
 public:
+  /// Who needs room: a functor, by type and address, or nobody in particular.
+  struct user {
+    const void* type = nullptr;
+    const void* object = nullptr;
+    bool operator==(const user&) const = default;
+  };
+
   /// Makes workspaces for workers 0 .. count - 1.
   void reserve_workers(int count) {
     if (static_cast<std::size_t>(count) > workers_.size())
@@ -25,6 +32,20 @@ public:
   Workspace& worker(int number) noexcept {
     VATTN_ASSERT(number >= 0 && static_cast<std::size_t>(number) < workers_.size());
     return workers_[static_cast<std::size_t>(number)].scratch;
+  }
+
+  /// Makes room in a worker's workspace by `reserve(shape, workspace)`, unless that was done before for
+  /// the same user and a shape no smaller. Rows are rounded up, so that caches that get a row a step have it
+  /// done once in a while.
+  template <class Reserve>
+  void make_room(int number, const user& by, call_shape wanted, Reserve reserve) {
+    slot& of = workers_[static_cast<std::size_t>(number)];
+    if (of.by != by) of.room = {};
+    if (wanted.fits(of.room)) return;
+    wanted.rows = (wanted.rows + row_step - 1) / row_step * row_step;
+    reserve(wanted, of.scratch);
+    of.room = wanted;
+    of.by = by;
   }
 
   /// Numbers of the requests, those with most bytes of keys and values first.
@@ -59,7 +80,10 @@ private:
   // No two workers' scratch shares a cache line.
   struct alignas(64) slot {
     Workspace scratch;
+    call_shape room;
+    user by;
   };
+  static constexpr index_t row_step = 1024;
   std::vector<slot> workers_;
   scratch<index_t> order_;
 };

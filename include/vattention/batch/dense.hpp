@@ -93,7 +93,7 @@ void dense(const Requests& requests, Executor&& on, decode_workspace<>& scratch)
   });
   const std::span<const index_t> order = scratch.order_by_size(requests);
   const index_t pieces = detail::list_pieces(requests, order, scratch);
-  detail::reserve_workers(requests, order, workers, scratch, detail::reserve_chunked);
+  detail::reserve_workers(requests, order, workers, scratch, {}, detail::reserve_chunked);
 
   on.run(pieces, [&](int worker, index_t item) noexcept {
     detail::sum_piece(requests, scratch, worker, item);
