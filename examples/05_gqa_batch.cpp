@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A batch of sequences with grouped queries, on threads: one functor for all, a workspace a thread.
-#include <atomic>
+// A step of a batch of sequences with grouped queries, on threads: from an engine's tensors to its outputs.
 #include <cstdio>
-#include <thread>
+#include <functional>
 
 #include "support/check.hpp"
 #include "vattention/testing/heads.hpp"
@@ -12,66 +11,67 @@ using vattn_examples::check;
 
 namespace {
 
+constexpr int batch = 4, query_heads = 8, kv_heads = 2, d = 64;
 const auto attend = vattn::presets::standard(vattn::epsilon{0.1}, vattn::delta{0.1});
 
-/// A sequence's KV head with its index; sequences differ in length.
-struct job {
-  std::uint64_t sequence;
-  std::uint32_t head;
-  vattn::synthetic_head data;
-  decltype(attend.make_index(data.view())) index;
-
-  job(std::uint64_t sequence_, std::uint32_t head_)
-      : sequence(sequence_),
-        head(head_),
-        data(vattn::make_head(vattn::head_kind::power_law,
-                              3000 + 500 * static_cast<vattn::index_t>(sequence_), 64, 64, 4,
-                              10 * sequence_ + head_)),
-        index(attend.make_index(data.view())) {}
+/// Stands for a pool that an engine has already.
+struct engine_pool {
+  void parallel_for(long count, const std::function<void(int thread, long i)>& call) {
+    for (long i = 0; i < count; ++i) call(static_cast<int>(i % 3), i);
+  }
 };
-
-/// Outputs of all jobs, and the share of rows read; any thread takes any job.
-std::vector<vattn::row_major_matrix> decode(const std::vector<job>& jobs, int thread_count,
-                                            double& density) {
-  std::vector<vattn::row_major_matrix> outputs(jobs.size());
-  std::vector<double> densities(jobs.size());
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    vattn::workspace ws;
-    for (std::size_t i = next++; i < jobs.size(); i = next++) {
-      const job& j = jobs[i];
-      const auto kv = j.data.view();
-      const vattn::draw_key draw{.seed = 1,
-                                 .sequence = j.sequence,
-                                 .layer = 0,
-                                 .head = j.head,
-                                 .step = static_cast<std::uint64_t>(kv.rows())};
-      const auto r = attend(j.data.group(), kv, j.index, draw, ws);
-      outputs[i] = r.output;  // a copy: the result refers into the workspace
-      densities[i] = r.certificates[0].density();
-    }
-  };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(thread_count));
-  for (int t = 0; t < thread_count; ++t) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
-  density = 0.0;
-  for (const double d : densities) density += d / static_cast<double>(jobs.size());
-  return outputs;
-}
+/// All that the library asks of it.
+struct on_engine_pool {
+  engine_pool& pool;
+  int workers() const noexcept { return 3; }
+  void run(vattn::index_t count, const auto& body) noexcept {
+    pool.parallel_for(count, [&](int thread, long i) { body(thread, i); });
+  }
+};
 
 }  // namespace
 
 int main() {
-  std::vector<job> jobs;
-  for (std::uint64_t sequence = 0; sequence < 4; ++sequence)
-    for (std::uint32_t head = 0; head < 2; ++head) jobs.emplace_back(sequence, head);
+  // The engine's side: a cache for each (sequence, KV head), sequences of different lengths.
+  std::vector<vattn::synthetic_head> heads;
+  std::vector<vattn::kv_view> views;
+  std::vector<decltype(attend)::index_type> indices;
+  for (int i = 0; i < batch * kv_heads; ++i)
+    heads.push_back(vattn::make_head(vattn::head_kind::power_law, 3000 + 500 * (i / kv_heads), d, d,
+                                     query_heads / kv_heads, static_cast<std::uint64_t>(i)));
+  for (const auto& head : heads) views.push_back(head.view());
+  for (const auto& kv : views) indices.push_back(attend.make_index(kv));
+  std::vector<float> queries, output(batch * query_heads * d);
+  for (const auto& head : heads)
+    queries.insert(queries.end(), head.queries.data(), head.queries.data() + head.queries.size());
+  std::vector<vattn::certificate> certificates(batch * query_heads);
+
+  vattn::parallel::thread_pool pool(4);
+  vattn::decode_workspace scratch;  // a workspace a worker; grows at first use
+  vattn::request_batch<vattn::kv_view, decltype(attend)::index_type> requests;
+  requests.assign({.batch = batch,
+                   .query_heads = query_heads,
+                   .kv_heads = kv_heads,
+                   .dim = d,
+                   .value_dim = d,
+                   .queries = queries.data(),  // [batch x query_heads x d]
+                   .output = output.data(),    // [batch x query_heads x d_v]
+                   .certificates = certificates.data()},
+                  {.seed = 1, .layer = 0}, views, indices);
+  vattn::decode(attend, requests, pool, scratch);
 
   double density = 0.0;
-  const auto alone = decode(jobs, 1, density);
-  const auto together = decode(jobs, 4, density);
-  for (std::size_t i = 0; i < jobs.size(); ++i)
-    check(alone[i] == together[i], "the same bits on one thread and on four");
-  std::printf("%zu KV heads x 4 queries: %.1f %% of the rows read\n", jobs.size(), 100.0 * density);
-  check(density < 0.5, "the four queries of a head share what is read");
+  for (const auto& c : certificates) density += c.density() / batch / query_heads;
+  std::printf("%d queries: %.1f %% of the rows read\n", batch * query_heads, 100.0 * density);
+  check(density < 0.5, "the four queries of a KV head share what is read");
+
+  const std::vector<float> together = output;
+  engine_pool own;
+  vattn::decode(attend, requests, on_engine_pool{own}, scratch);
+  check(output == together, "the same bits on any threads");
+
+  vattn::dense(requests, pool, scratch);  // the exact answer, long caches split over the threads
+  const Eigen::Map<const Eigen::VectorXf> sparse(together.data(), batch * query_heads * d);
+  const Eigen::Map<const Eigen::VectorXf> exact(output.data(), batch * query_heads * d);
+  check((sparse - exact).norm() <= 0.1F * exact.norm(), "near the exact answer");
 }

@@ -4,6 +4,7 @@
 /// sample, output, certificate.
 #pragma once
 
+#include "vattention/attention/attention_functor.hpp"
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
 #include "vattention/attention/residual_range.hpp"
@@ -11,6 +12,7 @@
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
 #include "vattention/core/explanation.hpp"
+#include "vattention/core/static_rows.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/top_k/none.hpp"
 
@@ -126,7 +128,31 @@ public:
   template <cache_view View>
   result operator()(const query_group& queries, const View& kv, const index_type& index,
                     draw_key key, workspace& ws) const {
-    return attend(queries, kv, index, key, ws, [](const auto& /*look*/) {});
+    check("attend", queries, kv, index, key);
+    return pipeline(queries, kv, index, key, ws, [](const auto& /*look*/) {});
+  }
+
+  /// The call's parts, for a batch, see `attention_functor`.
+  /// @throws std::invalid_argument as the call.
+  template <cache_view View>
+  void check(const char* where, const query_group& queries, const View& kv, const index_type& index,
+             const draw_key& /*key*/) const {
+    require_shapes(where, queries, kv);
+    require(queries.heads <= max_heads, where, "at most 64 query heads a group", queries.heads);
+    require(index.matches(kv), where, "an index of the view's keys (rows taken in, rows in view)",
+            index.rows(), kv.rows());
+  }
+  void reserve(const call_shape& shape, workspace& ws) const {
+    ws.reserve(shape.heads, shape.rows, shape.key_dim, shape.value_dim, top_k_type::scores_rows);
+    if constexpr (detail::takes_proposals<base_sampling_type>)
+      ws.reserve_proposals(shape.heads, shape.rows);
+    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(shape.heads, shape.rows);
+  }
+  void admit(index_t /*queries*/) const noexcept {}
+  template <cache_view View>
+  result attend(const query_group& queries, const View& kv, const index_type& index, draw_key key,
+                workspace& ws) const noexcept {
+    return pipeline(queries, kv, index, key, ws, [](const auto& /*look*/) {});
   }
 
   /// Replays the call of these arguments: which rows it read, with which probabilities, and what each look
@@ -135,8 +161,9 @@ public:
   template <cache_view View>
   explanation explain(const query_group& queries, const View& kv, const index_type& index,
                       draw_key key, workspace& ws) const {
+    check("attend", queries, kv, index, key);
     explanation all;
-    attend(queries, kv, index, key, ws, [&](auto& look) { all.add_look(look, ws.drawn.size()); });
+    pipeline(queries, kv, index, key, ws, [&](auto& look) { all.add_look(look, ws.drawn.size()); });
     const attention_call<View> call(queries, kv, key);
     all.add_rows(ws.exact, [&](row_t row) { return call.hides(row); });
     all.add_draw(ws.drawn);
@@ -174,21 +201,17 @@ public:
 private:
   static constexpr error_scale scale = detail::scale_of<budget_type>;
 
-  /// The pipeline; `watch` sees every look once it is judged.
+  /// The pipeline of a checked call; `watch` sees every look once it is judged.
   template <cache_view View, class Watch>
-  result attend(const query_group& queries, const View& kv, const index_type& index, draw_key key,
-                workspace& ws, Watch watch) const {
-    require_call(queries, kv, index);
-    ws.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), top_k_type::scores_rows);
-    if constexpr (detail::takes_proposals<base_sampling_type>)
-      ws.reserve_proposals(queries.heads, kv.rows());
-    if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(queries.heads, kv.rows());
+  result pipeline(const query_group& queries, const View& kv, const index_type& index, draw_key key,
+                  workspace& ws, Watch watch) const {
+    reserve(shape_of(queries, kv), ws);
     if constexpr (knows_values<top_k_type>) ws.value_square = index.mean_value_square();
     const attention_call<View> call(queries, kv, key);
 
     // 1 static indices: sinks and window. 2 predicted top-k among what is left. Both are read exactly.
     const index_t hidden = hide(call, ws.exact);
-    static_indices_.select(call.visible, ws.exact);
+    select_static(static_indices_, call, ws.exact);
     ws.exact.list();
     predict(call, index, ws);
     top_k_.select(call, ws.seen, ws);
@@ -240,14 +263,6 @@ private:
       top_k_.predict(call, index, ws.seen, ws);
   }
 
-  template <cache_view View>
-  void require_call(const query_group& queries, const View& kv, const index_type& index) const {
-    require_shapes("attend", queries, kv);
-    require(queries.heads <= max_heads, "attend", "at most 64 query heads a group", queries.heads);
-    require(index.matches(kv), "attend",
-            "an index of the view's keys (rows taken in, rows in view)", index.rows(), kv.rows());
-  }
-
   /// Short caches, and residuals that the base sample would nearly exhaust, are read whole.
   bool too_few_to_sample(index_t rows, const population& rest) const noexcept {
     const index_t base = base_sampling_.size(rest.size());
@@ -297,9 +312,10 @@ private:
     const partial_view state = ws.head(h);
     state.sampled_shards() = 1.0;
     if constexpr (needs_ceiling<budget_type>) set_range(state, ws.ranges.data() + 2 * h);
-    const index_t exact = ws.exact.size() - hidden;
+    const index_t beyond = call.count_beyond(h);
+    const index_t exact = ws.exact.size() - hidden - beyond;
     state.looks() = looks;
-    state.rows_total() = static_cast<double>(call.visible - hidden);
+    state.rows_total() = static_cast<double>(call.visible - hidden - beyond);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
     state.bytes_touched() = static_cast<double>(

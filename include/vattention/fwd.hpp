@@ -17,7 +17,7 @@ class vattention;
 
 // What a call takes.
 struct query_group;    // g query vectors, and how logits are formed (core/query_group.hpp)
-struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows
+struct logit_options;  // scale, soft-cap, bias or mask, learned sinks, visible rows (of each query)
 struct draw_key;       // seed, sequence, layer, KV head, step (core/rng.hpp)
 class workspace;       // all scratch, one a thread (core/workspace.hpp)
 
@@ -102,6 +102,19 @@ class bounded;  // draws anew in proportion to sound upper bounds
 
 // Named compositions: presets::standard, proportional, fast, within, strict_denominator, strict_output,
 // uniform_output, paper (presets.hpp).
+
+// Many calls at once, on the caller's threads: decode(functor, requests, executor, scratch) and
+// dense(requests, executor, scratch) (batch/decode.hpp, batch/dense.hpp); request<View, Index> is one call and
+// where its results go (batch/request.hpp), request_batch<View, Index> makes them from plain tensors.
+struct batch_tensors;  // batch/request_batch.hpp
+struct batch_step;
+template <class Workspace>
+class decode_workspace;  // scratch of a batch, a workspace a worker
+namespace parallel {
+class serial;       // the calling thread
+class thread_pool;  // threads of its own
+class openmp;       // include parallel/openmp.hpp; any `executor` will do (parallel/executor.hpp)
+}  // namespace parallel
 
 // Wrappers around a functor, in any nesting: audited<Functor>, ledgered<Functor>.
 struct audit_plan;       // which calls, how many heads (audit/audited.hpp)

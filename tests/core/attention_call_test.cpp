@@ -135,6 +135,59 @@ TEST_CASE("rows are hidden where every head's bias is -inf") {
   CHECK(call.hides(1));
 }
 
+TEST_CASE("each query of several positions sees its own rows") {
+  test::prepared_call c({6, 16, 3});
+  const kv_view kv = c.view();
+  query_group queries = c.group();
+  const attention_call<kv_view> plain(queries, kv, {});
+  CHECK(plain.visible == 6);
+  CHECK(plain.shared == 6);
+  CHECK(plain.visible_to(2) == 6);
+  CHECK(plain.count_beyond(1) == 0);
+  CHECK_FALSE(plain.hides(1, 5));
+
+  const std::vector<index_t> sees{3, 5, 2};
+  queries.logits.visible_of = sees.data();
+  const attention_call<kv_view> call(queries, kv, {});
+  CHECK(call.visible == 5);
+  CHECK(call.shared == 2);
+  for (int h = 0; h < 3; ++h) {
+    const index_t mine = sees[static_cast<std::size_t>(h)];
+    CAPTURE(h);
+    CHECK(call.visible_to(h) == mine);
+    CHECK(call.count_beyond(h) == 5 - mine);
+    CHECK_FALSE(call.hides(h, mine - 1));
+    const std::vector<float> got = logits_of(call, h, {4.0F, nan_value, 8.0F}, {4, mine, mine - 1});
+    CHECK(got[0] == (h == 1 ? 1.0F : -infinity));
+    if (mine < 5) CHECK(got[1] == -infinity);
+    CHECK(got[2] == 2.0F);
+    float lower = 0.0F;
+    float upper = 0.0F;
+    if (mine < 5) {
+      CHECK(call.hides(h, mine));
+      call.bound_logit(h, mine, -1.0, 1.0, lower, upper);
+      CHECK((lower == -infinity && upper == -infinity));
+    }
+    call.bound_logit(h, mine - 1, -4.0, 4.0, lower, upper);
+    CHECK((lower <= -1.0F && lower > -1.01F && upper >= 1.0F && upper < 1.01F));
+  }
+  CHECK_FALSE(call.hides(4));
+  CHECK(call.count_hidden() == 0);
+
+  // With a bias: row 3 is hidden from the one query that sees it, row 4 from another alone.
+  const std::vector<float> bias{0,         0, 0, 0, -infinity, 0, 0, 0, 0,
+                                -infinity, 0, 0, 0, 0,         0, 0, 0, 0};
+  queries.logits.bias = bias.data();
+  queries.logits.bias_stride = 6;
+  const attention_call<kv_view> biased(queries, kv, {});
+  CHECK(biased.hides(3));
+  CHECK_FALSE(biased.hides(4));
+  CHECK(biased.count_hidden() == 1);
+  CHECK(biased.count_beyond(0) == 1);
+  CHECK(biased.count_beyond(1) == 0);
+  CHECK(biased.count_beyond(2) == 2);
+}
+
 TEST_CASE("bounds of a product become bounds of the logit, in and outside of floats") {
   test::prepared_call c({4, 16});
   const kv_view kv = c.view();

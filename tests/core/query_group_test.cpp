@@ -17,6 +17,7 @@ TEST_CASE("plain attention is the default") {
   CHECK(plain.bias_stride == 0);
   CHECK(plain.sink_logits == nullptr);
   CHECK(plain.visible_rows < 0);
+  CHECK(plain.visible_of == nullptr);
 }
 
 TEST_CASE("an empty group points nowhere") {
@@ -93,4 +94,18 @@ TEST_CASE("options travel with the group") {
     CHECK(group->logits.bias == bias);
     CHECK(group->logits.visible_rows == 2);
   }
+}
+
+TEST_CASE("the rows that a group sees between its queries") {
+  const std::vector<float> numbers(40, 1.0F);
+  const kv_view kv(rows_view(numbers.data(), 10, 4), rows_view(numbers.data(), 10, 2));
+  query_group queries(numbers.data(), 3, 4);
+  CHECK(visible_rows(queries, kv) == 10);
+  queries.logits.visible_rows = 7;
+  CHECK(visible_rows(queries, kv) == 7);
+  const index_t each[3] = {4, 6, 5};
+  queries.logits.visible_of = each;
+  CHECK(visible_rows(queries, kv) == 6);
+  queries.heads = 1;
+  CHECK(visible_rows(queries, kv) == 4);
 }

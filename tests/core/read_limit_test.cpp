@@ -78,6 +78,20 @@ TEST_CASE("nothing is left of a limit that is reached, nor where nothing was dra
   CHECK(at_most(rows(5000)).growth(none) == 1.0);
 }
 
+TEST_CASE("a limit counts the rows of the query that sees most") {
+  fake_outlook look(2, 9800, 100);
+  for (int h = 0; h < 2; ++h) {  // query 0 does not see 5 of the rows that are read
+    look.state(h).rows_total() = h == 0 ? 9995.0 : 10000.0;
+    look.state(h).rows_exact() = h == 0 ? 195.0 : 200.0;
+    look.state(h).rows_sampled() = 100.0;
+  }
+  CHECK(at_most(rows(9999)).binds(look));
+  CHECK_FALSE(at_most(rows(10000)).binds(look));
+  CHECK(at_most(rows(300)).growth(look) == 1.0);  // all of it is read
+  CHECK(at_most(rows(400)).growth(look) > 1.0);
+  CHECK_FALSE(at_most(fraction(1.0)).binds(look));
+}
+
 TEST_CASE("sizes within a limit") {
   CHECK(limited_size(3.0, 100, 200) == 200);
   CHECK(limited_size(3.0, 100, 1000) == 300);

@@ -125,6 +125,23 @@ TEST_CASE("threads never spend more than was planned", "[delta_ledger]") {
   CHECK(r.spent >= 1000 - 3 * 4);
 }
 
+TEST_CASE("shares that are kept return as their certificates are settled", "[delta_ledger]") {
+  delta_ledger ledger(delta{0.1}, {.steps = 5});
+  {
+    auto shares = ledger.reserve(4);
+    shares.keep();
+  }
+  CHECK(ledger.report().spent == 4);
+  CHECK(ledger.report().issued == 0);
+  ledger.settle(std::array<certificate, 2>{measured, exact});
+  CHECK(ledger.report().spent == 3);
+  ledger.settle(std::array<certificate, 2>{exact, proved});
+  CHECK(ledger.report().spent == 2);
+  CHECK(ledger.report().issued == 4);
+  CHECK(ledger.report().exact == 2);
+  CHECK_THROWS_AS(ledger.reserve(4), ledger_exhausted);
+}
+
 TEST_CASE("a ledger's report says what may be claimed", "[delta_ledger]") {
   const auto text = [](const std::vector<certificate>& certificates) {
     delta_ledger ledger(delta{0.5}, {.steps = 4});

@@ -97,6 +97,25 @@ TEST_CASE("reference does not look at rows that are masked or not visible", "[re
   }
 }
 
+TEST_CASE("reference gives each query the rows that it sees", "[reference]") {
+  const tiny t;
+  const index_t sees[2] = {1, 2};
+  const query_group both = t.group({.visible_of = sees});
+  const exact_attention r = reference(both, t.view());
+  for (int h = 0; h < 2; ++h) {
+    const exact_attention alone = reference(t.group({.visible_rows = h + 1}), t.view());
+    CHECK(r.output.row(h) == alone.output.row(h));
+    CHECK(r.log_sum_exp[h] == alone.log_sum_exp[h]);
+    CHECK(r.entropy_share[h] == alone.entropy_share[h]);
+    CHECK(logits(both, t.view(), h).size() == h + 1);
+    CHECK(softmax_weights(both, t.view(), h).sum() == Approx(1.0));
+  }
+  CHECK(r.output(0, 0) == 1.0);  // the first value, and nothing else
+  const index_t far[2] = {3, 4};
+  CHECK_THROWS_WITH(reference(t.group({.visible_of = far}), t.view()),
+                    "vattention: logits: want visible rows within the cache, got 4");
+}
+
 TEST_CASE("reference adds a learned sink to the denominator only", "[reference]") {
   const tiny t;
   const std::vector<float> sinks{0, 3};

@@ -65,3 +65,19 @@ TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
   CHECK(top_k::sign_hash(64, rows(1)).bytes_scanned(call) == 500 * 8);
   CHECK(top_k::sign_hash(256, rows(1)).bytes_scanned(call) == 500 * 32);
 }
+
+TEST_CASE("sign_hash: rows beyond a query's sight score -inf", "[top_k]") {
+  test::prepared_call c({300, 32, 2});
+  const std::vector<index_t> sees{290, 300};
+  c.options.visible_of = sees.data();
+  const top_k::sign_hash policy(64, rows(5));
+  const auto index = test::index_of(policy, c);
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  c.begin(true);
+  policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
+  for (std::size_t row = 0; row < 300; ++row) {
+    CHECK((c.ws.seen.scores(0)[row] == -std::numeric_limits<float>::infinity()) == (row >= 290));
+    CHECK(std::isfinite(c.ws.seen.scores(1)[row]));
+  }
+}

@@ -5,6 +5,7 @@
 
 #include "vattention/attention/result.hpp"
 #include "vattention/attention/softmax_state.hpp"
+#include "vattention/core/row_chunks.hpp"
 
 namespace vattn {
 
@@ -29,16 +30,26 @@ void require_shapes(const char* where, const query_group& q, const View& kv) {
   require(std::isfinite(options.softcap) && options.softcap >= 0.0F, where, "softcap >= 0",
           options.softcap);
   require(options.bias_stride >= 0, where, "bias stride >= 0", options.bias_stride);
+  const index_t most = options.visible_rows < 0 ? kv.rows() : options.visible_rows;
+  for (int h = 0; options.visible_of != nullptr && h < q.heads; ++h)
+    require(options.visible_of[h] >= 1 && options.visible_of[h] <= most, where,
+            "each query to see 1 row at least, and no more than are visible (rows, query, visible)",
+            options.visible_of[h], h, most);
 }
 
 namespace detail {
 
-/// Dense attention of a checked call. Certificates say `exact`, or `non_finite`.
+/// The softmax sums of one chunk of the visible rows, learned sinks aside.
 template <cache_view View>
-result dense_checked(const attention_call<View>& call, workspace& ws, index_t more_bytes = 0,
-                     int looks = 0) noexcept {
-  const softmax_state<View> state(call, ws);
-  state.add_range(0, call.visible);
+void sum_chunk(const attention_call<View>& call, half_open rows, workspace& ws,
+               softmax_sums sums) noexcept {
+  softmax_state<View>(call, ws, sums).add_range(rows.first, rows.last);
+}
+
+/// The result that the sums of all visible rows make. Certificates say `exact`, or `non_finite`.
+template <cache_view View>
+result conclude(const attention_call<View>& call, const softmax_state<View>& state, workspace& ws,
+                index_t more_bytes, int looks) noexcept {
   const index_t value_dim = call.kv.value_dim();
   const index_t read = call.visible - call.count_hidden();
   for (int h = 0; h < call.heads(); ++h) {
@@ -53,13 +64,27 @@ result dense_checked(const attention_call<View>& call, workspace& ws, index_t mo
     c.max_logit = state.max(h);
     c.denominator = state.sum(h);
     c.looks = looks;
-    c.rows_total = c.rows_exact = read;
+    c.rows_total = c.rows_exact = read - call.count_beyond(h);
     c.bytes_touched =
         more_bytes + read * (key_bytes(call.kv) + row_bytes(call.kv.value_type(), value_dim));
     ws.log_sum_exp[h] = state.max(h) + std::log(state.sum(h));
     ws.log_sum_exp_error[h] = 0.0;
   }
   return {ws, call.heads(), value_dim};
+}
+
+/// Dense attention of a checked call: chunk by chunk, as threads would share it.
+template <cache_view View>
+result dense_checked(const attention_call<View>& call, workspace& ws, index_t more_bytes = 0,
+                     int looks = 0) noexcept {
+  const softmax_state<View> all(call, ws);
+  const softmax_sums sums(ws.chunk_sums.data(), call.heads(), call.kv.value_dim());
+  const row_chunks chunks(call.visible);
+  for (index_t chunk = 0; chunk < chunks.count(); ++chunk) {
+    sum_chunk(call, chunks[chunk], ws, sums);
+    all.merge(sums);
+  }
+  return conclude(call, all, ws, more_bytes, looks);
 }
 
 }  // namespace detail

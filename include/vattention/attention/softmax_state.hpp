@@ -8,36 +8,33 @@
 #include <span>
 #include <utility>
 
+#include "vattention/attention/softmax_sums.hpp"
 #include "vattention/core/attention_call.hpp"
 #include "vattention/core/value_rows.hpp"
 #include "vattention/core/workspace.hpp"
 
 namespace vattn {
 
-/// Softmax sums of g heads, kept in the workspace: m = largest logit, sum = sum exp(l - m),
-/// numerator `[g x d_v]` = sum exp(l - m) v. Kernels work in float on blocks of 256 rows, blocks add up in
+/// Softmax sums of g heads, kept in the workspace or where the caller says, see `softmax_sums`. Kernels work in float on blocks of 256 rows, blocks add up in
 /// double. Rows of -inf logits weigh nothing; with no finite logit at all m = -inf and all sums are 0.
 template <cache_view View>
 class softmax_state {
 public:
-  softmax_state(const attention_call<View>& call, workspace& ws) noexcept : call_(call), ws_(ws) {
-    const float* sinks = call.queries.logits.sink_logits;
-    for (int h = 0; h < call.heads(); ++h) {
-      constexpr double none = -std::numeric_limits<double>::infinity();
-      const double sink = sinks != nullptr ? static_cast<double>(sinks[h]) : none;
-      max(h) = std::isfinite(sink) ? sink : none;
-      sum(h) = std::isfinite(sink) ? 1.0
-               : sink == none      ? 0.0
-                                   : std::numeric_limits<double>::quiet_NaN();
-    }
-    std::fill_n(ws.softmax_numerator.data(), call.heads() * call.kv.value_dim(), 0.0);
+  softmax_state(const attention_call<View>& call, workspace& ws) noexcept
+      : softmax_state(call, ws,
+                      {ws.softmax_max.data(), ws.softmax_sum.data(), ws.softmax_numerator.data(),
+                       call.heads(), call.kv.value_dim()}) {
+    sums_.clear(call.queries.logits.sink_logits);
+  }
+  /// In other memory, for the rows of a chunk: without learned sinks.
+  softmax_state(const attention_call<View>& call, workspace& ws, softmax_sums sums) noexcept
+      : call_(call), ws_(ws), sums_(sums) {
+    sums_.clear();
   }
 
-  double& max(int h) const noexcept { return ws_.softmax_max[h]; }
-  double& sum(int h) const noexcept { return ws_.softmax_sum[h]; }
-  double* numerator(int h) const noexcept {
-    return ws_.softmax_numerator.data() + h * call_.kv.value_dim();
-  }
+  double& max(int h) const noexcept { return sums_.max(h); }
+  double& sum(int h) const noexcept { return sums_.sum(h); }
+  double* numerator(int h) const noexcept { return sums_.numerator(h); }
 
   /// Adds listed rows. Each key and value is read once for all heads.
   void add(std::span<const row_t> rows) const noexcept {
@@ -48,6 +45,9 @@ public:
   void add_range(index_t first, index_t last) const noexcept {
     for_blocks(last - first, [=](index_t at) { return static_cast<row_t>(first + at); });
   }
+
+  /// Adds the sums of other rows, which are brought to the common maximum.
+  void merge(const softmax_sums& other) const noexcept { sums_.merge(other); }
 
 private:
   /// Blocks of rows; those that the bias hides are left out.
@@ -81,18 +81,13 @@ private:
     call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, 0, kv.value_dim(), w,
                            workspace::block, g, ws_.sums.data(), kv.value_dim(), nullptr);
     for (index_t j = 0; j < g * kv.value_dim(); ++j)
-      ws_.softmax_numerator[j] += static_cast<double>(ws_.sums[j]);
+      numerator(0)[j] += static_cast<double>(ws_.sums[j]);
   }
 
   /// Logits become weights relative to the running maximum, which moves up where it must.
   void to_weights(int h, float* logits, index_t count) const noexcept {
     const auto top = static_cast<double>(call_.kernels.max_of(logits, count));
-    if (top > max(h)) {
-      const double f = sum(h) == 0.0 ? 0.0 : std::exp(max(h) - top);
-      sum(h) *= f;
-      for (index_t j = 0; j < call_.kv.value_dim(); ++j) numerator(h)[j] *= f;
-      max(h) = top;
-    }
+    if (top > max(h)) sums_.raise(h, top);
     if (max(h) == -std::numeric_limits<double>::infinity()) {
       for (index_t i = 0; i < count; ++i) {
         if (std::isnan(logits[i])) sum(h) = std::numeric_limits<double>::quiet_NaN();
@@ -105,6 +100,7 @@ private:
 
   const attention_call<View>& call_;
   workspace& ws_;
+  softmax_sums sums_;
 };
 
 }  // namespace vattn

@@ -11,6 +11,7 @@
 #include "vattention/audit/audit_table.hpp"
 #include "vattention/audit/comparison.hpp"
 #include "vattention/core/drawing.hpp"
+#include "vattention/core/static_rows.hpp"
 #include "vattention/top_k/oracle.hpp"
 
 namespace vattn {
@@ -25,7 +26,7 @@ struct audit_plan {
 
 /// Scratch of one call at a time, one object a thread. `call` is the wrapped functor's workspace:
 /// results refer into it, and no audit touches it. `exact` and `logits` are the audit's, empty
-/// until the first.
+/// until the first, or until a batch is to be audited.
 struct audit_workspace {
   workspace call, exact;
   scratch<float> logits;
@@ -72,8 +73,29 @@ public:
   result operator()(const query_group& queries, const View& kv, const index_type& index,
                     draw_key key, audit_workspace& ws) const {
     if (plan_.every == 0) return functor_(queries, kv, index, key, ws.call);
-    require_counted(queries, key);
+    require_counted("audited", queries, key);
     result got = functor_(queries, kv, index, key, ws.call);
+    if (audits(key)) audit(queries, kv, key, got, ws);
+    return got;
+  }
+
+  /// The call's parts, for a batch, see `attention_functor`. Room is made for an audit as well.
+  /// @throws std::invalid_argument as the call.
+  template <cache_view View>
+  void check(const char* where, const query_group& queries, const View& kv, const index_type& index,
+             const draw_key& key) const {
+    if (plan_.every > 0) require_counted(where, queries, key);
+    functor_.check(where, queries, kv, index, key);
+  }
+  void reserve(const call_shape& shape, audit_workspace& ws) const {
+    functor_.reserve(shape, ws.call);
+    if (plan_.every > 0) reserve_audit(shape, ws);
+  }
+  void admit(index_t queries) const { functor_.admit(queries); }
+  template <cache_view View>
+  result attend(const query_group& queries, const View& kv, const index_type& index, draw_key key,
+                audit_workspace& ws) const noexcept {
+    result got = functor_.attend(queries, kv, index, key, ws.call);
     if (audits(key)) audit(queries, kv, key, got, ws);
     return got;
   }
@@ -125,20 +147,24 @@ private:
     return counters_.get() + (layer * plan_.kv_heads + kv_head) * plan_.group;
   }
 
-  void require_counted(const query_group& queries, const draw_key& key) const {
-    require(key.layer < static_cast<std::uint32_t>(plan_.layers), "audited",
+  void require_counted(const char* where, const query_group& queries, const draw_key& key) const {
+    require(key.layer < static_cast<std::uint32_t>(plan_.layers), where,
             "a layer of the plan (layer, planned)", key.layer, plan_.layers);
-    require(key.head < static_cast<std::uint32_t>(plan_.kv_heads), "audited",
+    require(key.head < static_cast<std::uint32_t>(plan_.kv_heads), where,
             "a KV head of the plan (head, planned)", key.head, plan_.kv_heads);
-    require(queries.heads <= plan_.group, "audited",
+    require(queries.heads <= plan_.group, where,
             "at most as many query heads as planned (heads, planned)", queries.heads, plan_.group);
+  }
+
+  static void reserve_audit(const call_shape& shape, audit_workspace& ws) {
+    ws.exact.reserve(shape.heads, shape.rows, shape.key_dim, shape.value_dim, true);
+    ws.logits.reserve(shape.rows);
   }
 
   template <cache_view View>
   void audit(const query_group& queries, const View& kv, const draw_key& key, const result& got,
              audit_workspace& ws) const {
-    ws.exact.reserve(queries.heads, kv.rows(), kv.key_dim(), kv.value_dim(), true);
-    ws.logits.reserve(kv.rows());
+    reserve_audit(shape_of(queries, kv), ws);
     const attention_call<View> call(queries, kv, key);
     const top_k::oracle all(rows(0));
     all.predict(call, all.make_index(kv.key_dim()), ws.exact.seen, ws.exact);
@@ -164,7 +190,7 @@ private:
   template <cache_view View>
   index_t list_fixed(const attention_call<View>& call, audit_workspace& ws) const noexcept {
     index_set& fixed = ws.exact.exact;
-    functor_.static_indices().select(call.visible, fixed);
+    select_static(functor_.static_indices(), call, fixed);
     fixed.list();
     index_t predicted = 0;
     for (const row_t row : ws.call.exact.rows())

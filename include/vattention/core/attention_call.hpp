@@ -20,8 +20,9 @@ struct attention_call {
   const View& kv;
   draw_key key;
   const kernels::table& kernels;
-  /// Rows the queries see: [0, visible).
+  /// Rows the queries see between them, and rows that all of them see: [0, visible), [0, shared).
   index_t visible;
+  index_t shared;
   /// Factor on q.k, never 0.
   float scale;
   /// The bias of a row that a head must not see.
@@ -32,11 +33,19 @@ struct attention_call {
         kv(cache),
         key(draw),
         kernels(kernels::active()),
-        visible(q.logits.visible_rows < 0 ? cache.rows() : q.logits.visible_rows),
+        visible(visible_rows(q, cache)),
+        shared(visible),
         scale(q.logits.scale != 0.0F ? q.logits.scale
-                                     : 1.0F / std::sqrt(static_cast<float>(q.dim))) {}
+                                     : 1.0F / std::sqrt(static_cast<float>(q.dim))) {
+    for (int h = 0; h < heads(); ++h) shared = std::min(shared, visible_to(h));
+  }
 
   int heads() const noexcept { return queries.heads; }
+  /// Rows that one head sees: [0, visible_to(head)).
+  index_t visible_to(int head) const noexcept {
+    const index_t* of = queries.logits.visible_of;
+    return of == nullptr ? visible : of[head];
+  }
   /// Bias of a row for a head; only if there is a bias.
   float bias_of(int head, index_t row) const noexcept {
     return queries.logits.bias[head * queries.logits.bias_stride + row];
@@ -55,16 +64,21 @@ struct attention_call {
     if (options.softcap > 0.0F)
       for (index_t i = 0; i < count; ++i)
         dots[i] = options.softcap * std::tanh(dots[i] / options.softcap);
-    if (options.bias == nullptr) return;
-    for (index_t i = 0; i < count; ++i) {
-      const float bias = bias_of(head, static_cast<index_t>(row_of(i)));
-      dots[i] = bias == hidden ? hidden : dots[i] + bias;
-    }
+    if (options.bias != nullptr)
+      for (index_t i = 0; i < count; ++i) {
+        const float bias = bias_of(head, static_cast<index_t>(row_of(i)));
+        dots[i] = bias == hidden ? hidden : dots[i] + bias;
+      }
+    const index_t sees = visible_to(head);
+    if (sees < visible)
+      for (index_t i = 0; i < count; ++i)
+        if (static_cast<index_t>(row_of(i)) >= sees) dots[i] = hidden;
   }
 
   /// True if a logit is no more than `scale` times q.k, whatever the row.
   bool scales_only() const noexcept {
-    return queries.logits.softcap == 0.0F && queries.logits.bias == nullptr;
+    return queries.logits.softcap == 0.0F && queries.logits.bias == nullptr &&
+           queries.logits.visible_of == nullptr;
   }
   /// The logit of a row whose product q.k is larger by `more` than the one that `logit` stands for.
   float moved_logit(int head, row_t row, float logit, float more) const noexcept {
@@ -81,7 +95,9 @@ struct attention_call {
   /// ulp.
   void bound_logit(int head, index_t row, double low, double high, float& lower,
                    float& upper) const noexcept {
-    const float bias = queries.logits.bias == nullptr ? 0.0F : bias_of(head, row);
+    const float bias = hides(head, row)                 ? hidden
+                       : queries.logits.bias == nullptr ? 0.0F
+                                                        : bias_of(head, row);
     const double a = static_cast<double>(scale) * low;
     const double b = static_cast<double>(scale) * high;
     const bool known = std::fabs(a) < 0x1p127 && std::fabs(b) < 0x1p127;
@@ -90,21 +106,35 @@ struct attention_call {
     upper = bias == hidden ? hidden : end_of(known ? std::max(a, b) : infinite, bias, 1.0);
   }
 
-  /// True if the bias hides a row from every head: such a row is never read, whatever it holds.
+  /// True if a row of [0, visible) is hidden from one head, by its bias or its position.
+  bool hides(int head, index_t row) const noexcept {
+    return row >= visible_to(head) ||
+           (queries.logits.bias != nullptr && bias_of(head, row) == hidden);
+  }
+  /// True if it is hidden from every head, which takes a bias: such a row is never read, whatever it holds.
   bool hides(index_t row) const noexcept {
     if (queries.logits.bias == nullptr) return false;
     for (int h = 0; h < heads(); ++h)
-      if (bias_of(h, row) != hidden) return false;
+      if (!hides(h, row)) return false;
     return true;
   }
   index_t count_hidden() const noexcept {
-    index_t count = 0;
-    if (queries.logits.bias != nullptr)
-      for (index_t row = 0; row < visible; ++row) count += hides(row) ? 1 : 0;
-    return count;
+    return queries.logits.bias == nullptr ? 0 : count_hidden(0);
+  }
+  /// Rows beyond a head's sight that are read all the same, for other heads.
+  index_t count_beyond(int head) const noexcept {
+    const index_t first = visible_to(head);
+    return visible - first - (queries.logits.bias == nullptr ? 0 : count_hidden(first));
   }
 
 private:
+  /// Rows of [first, visible) that are hidden from every head.
+  index_t count_hidden(index_t first) const noexcept {
+    index_t count = 0;
+    for (index_t row = first; row < visible; ++row) count += hides(row) ? 1 : 0;
+    return count;
+  }
+
   /// One end of a range of scaled products as a logit, moved towards `sign` times infinity beyond
   /// all rounding: 2^-23 of a number for a product, a sum or a float, 2^-18 of a capped logit, and
   /// 2^-147 below 2^-126.

@@ -5,6 +5,8 @@
 
 #include <Eigen/Core>
 
+#include <algorithm>
+
 #include "vattention/core/kv_view.hpp"
 
 namespace vattn {
@@ -21,8 +23,12 @@ struct logit_options {
   index_t bias_stride = 0;
   /// One learned sink logit a query head: adds exp(sink) to the denominator, no value. Null: none.
   const float* sink_logits = nullptr;
-  /// Rows this query may see, counted from the first (causal). Negative: all of them.
+  /// Rows the queries may see, counted from the first (causal). Negative: all of them.
   index_t visible_rows = -1;
+  /// For queries of several positions: rows that each may see, `[heads]`, at least 1, at most
+  /// `visible_rows`. Rows that only some may see are read exactly for all, so they should be few; a value
+  /// there that is not finite shows in all. Null: all see the same.
+  const index_t* visible_of = nullptr;
 };
 
 /// Query vectors `[heads x dim]`, float, of the query heads that share one KV head (a GQA group).
@@ -50,5 +56,14 @@ struct query_group {
         stride(Derived::IsVectorAtCompileTime ? queries.size() : queries.outerStride()),
         logits(options) {}
 };
+
+/// Rows that the queries of a group see between them: [0, visible).
+template <cache_view View>
+index_t visible_rows(const query_group& queries, const View& kv) noexcept {
+  const logit_options& options = queries.logits;
+  if (options.visible_of != nullptr)
+    return *std::max_element(options.visible_of, options.visible_of + queries.heads);
+  return options.visible_rows < 0 ? kv.rows() : options.visible_rows;
+}
 
 }  // namespace vattn

@@ -33,7 +33,7 @@ public:
   /// True if reading every row would exceed the limit.
   template <outlook Look>
   bool binds(Look& look) const noexcept {
-    const partial_view state = look.state(0);
+    const partial_view state = widest(look);
     const double unread = state.rows_total() - state.rows_exact() - state.rows_sampled();
     const double each = kind_ == kind::bytes ? look.row_bytes() : 1.0;
     return kind_ != kind::none && most(look) < touched(look) + unread * each;
@@ -58,12 +58,20 @@ private:
   template <outlook Look>
   double most(Look& look) const noexcept {
     if (kind_ == kind::bytes) return bytes_;
-    return static_cast<double>(rows_.of(static_cast<index_t>(look.state(0).rows_total())));
+    return static_cast<double>(rows_.of(static_cast<index_t>(widest(look).rows_total())));
+  }
+  /// The state of the query that sees most rows: the others of a group miss some of what is read.
+  template <outlook Look>
+  static partial_view widest(Look& look) noexcept {
+    int head = 0;
+    for (int h = 1; h < look.heads(); ++h)
+      if (look.state(h).rows_total() > look.state(head).rows_total()) head = h;
+    return look.state(head);
   }
   /// What the call has read so far.
   template <outlook Look>
   double touched(Look& look) const noexcept {
-    const partial_view state = look.state(0);
+    const partial_view state = widest(look);
     return kind_ == kind::bytes ? state.bytes_touched() : state.rows_exact() + state.rows_sampled();
   }
 

@@ -100,6 +100,7 @@ public:
     softmax_max.reserve(g);
     softmax_sum.reserve(g);
     softmax_numerator.reserve(g * value_dim);
+    chunk_sums.reserve(g * (2 + value_dim));
     sample_logits.reserve(g * rows);
     sample_norms.reserve(rows);
     by_group.reserve(rows);
@@ -168,8 +169,8 @@ public:
   // room for a block's values where a cache scatters them, in their own type
   scratch<float> value_copies;
 
-  // running softmax of the exact rows
-  scratch<double> softmax_max, softmax_sum, softmax_numerator;
+  // running softmax of the exact rows, and of a chunk of rows
+  scratch<double> softmax_max, softmax_sum, softmax_numerator, chunk_sums;
 
   // the sample: logits [g x rows], squared value norms, positions dealt into groups
   scratch<float> sample_logits, sample_norms;

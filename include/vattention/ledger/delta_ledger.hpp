@@ -59,8 +59,8 @@ struct ledger_exhausted : std::runtime_error {
 /// Counts of one delta, atomic: any number of threads reserve and settle without a lock.
 class delta_ledger {
 public:
-  /// Shares held for certificates on their way. They return to the ledger unless `settle` is
-  /// called.
+  /// Shares held for certificates on their way. They return to the ledger unless `settle`
+  /// or `keep` is called.
   class reservation {
   public:
     reservation(delta_ledger& from, index_t shares) noexcept : from_(from), held_(shares) {}
@@ -72,6 +72,8 @@ public:
     void settle(std::span<const certificate> issued) noexcept {
       for (const certificate& c : issued) held_ -= from_.book(c) ? 1 : 0;
     }
+    /// Leaves the shares taken: `delta_ledger::settle` returns those that are not spent.
+    void keep() noexcept { held_ = 0; }
 
   private:
     delta_ledger& from_;
@@ -91,6 +93,12 @@ public:
       if (shares > planned_ - spent) refuse(shares, spent);
     } while (!spent_.compare_exchange_weak(spent, spent + shares, std::memory_order_relaxed));
     return {*this, shares};
+  }
+  /// Books certificates whose shares were kept; those of exact ones return.
+  void settle(std::span<const certificate> issued) noexcept {
+    index_t unspent = 0;
+    for (const certificate& c : issued) unspent += book(c) ? 0 : 1;
+    spent_.fetch_sub(unspent, std::memory_order_relaxed);
   }
 
   /// Calls under way count as spent; taken between calls, the numbers agree with each other.

@@ -59,6 +59,28 @@ public:
     return got;
   }
 
+  /// The call's parts, for a batch, see `attention_functor`: shares are taken for all of its queries, and
+  /// those of exact certificates return call by call.
+  /// @throws std::invalid_argument as the call; ledger_exhausted from `admit`.
+  template <cache_view View>
+  void check(const char* where, const query_group& queries, const View& kv, const index_type& index,
+             const draw_key& key) const {
+    functor_.check(where, queries, kv, index, key);
+  }
+  void reserve(const call_shape& shape, workspace_type& ws) const { functor_.reserve(shape, ws); }
+  void admit(index_t queries) const {
+    auto shares = ledger_->reserve(queries);
+    functor_.admit(queries);
+    shares.keep();
+  }
+  template <cache_view View>
+  result attend(const query_group& queries, const View& kv, const index_type& index, draw_key key,
+                workspace_type& ws) const noexcept {
+    result got = functor_.attend(queries, kv, index, key, ws);
+    ledger_->settle(got.certificates);
+    return got;
+  }
+
   /// The certificate of merged partial results is what is spent on; take the parts from
   /// `functor()`.
   result finish(std::span<partial> heads, workspace_type& ws) const {

@@ -49,10 +49,10 @@ Eigen::VectorXd widen_value(const View& kv, row_t row) {
 
 }  // namespace detail
 
-/// Logits of one query head, `[visible rows]`: scale, soft-cap, bias, as `logit_options` says.
+/// Logits of one query head, `[rows visible to it]`: scale, soft-cap, bias, as `logit_options` says.
 ///
 /// A row whose bias is -inf is not looked at: its logit is -inf whatever the key holds. Row numbers
-/// (bias, visible_rows) are those of this view. O(n d) time, allocates.
+/// (bias, visible rows) are those of this view. O(n d) time, allocates.
 /// @throws std::invalid_argument if head, query length or visible rows do not fit.
 template <cache_view View>
 Eigen::VectorXd logits(const query_group& queries, const View& kv, int head) {
@@ -60,9 +60,10 @@ Eigen::VectorXd logits(const query_group& queries, const View& kv, int head) {
   require(head >= 0 && head < queries.heads, "logits", "a head of the group", head);
   require(queries.dim == kv.key_dim(), "logits", "queries as long as the keys", queries.dim,
           kv.key_dim());
-  require(options.visible_rows <= kv.rows(), "logits", "visible rows within the cache",
-          options.visible_rows);
-  const index_t n = options.visible_rows < 0 ? kv.rows() : options.visible_rows;
+  const index_t n = options.visible_of != nullptr ? options.visible_of[head]
+                    : options.visible_rows < 0    ? kv.rows()
+                                                  : options.visible_rows;
+  require(n >= 0 && n <= kv.rows(), "logits", "visible rows within the cache", n);
   const Eigen::VectorXd query =
       detail::widen(queries.data + head * queries.stride, element::f32, queries.dim);
   const double scale = options.scale != 0.0F ? static_cast<double>(options.scale)
@@ -133,7 +134,7 @@ exact_attention reference(const query_group& queries, const View& kv) {
   return all;
 }
 
-/// Softmax weights of one query head, `[visible rows]`; they sum to 1 less the learned sink's
+/// Softmax weights of one query head, `[rows visible to it]`; they sum to 1 less the learned sink's
 /// share, or to 0 if every row is masked. Cost and errors as `logits`.
 template <cache_view View>
 Eigen::VectorXd softmax_weights(const query_group& queries, const View& kv, int head) {

@@ -110,7 +110,8 @@ public:
       call.kernels.match_signs(index.signatures(), call.visible, index.words(), signature, scores);
       for (const row_t row : index.not_finite())
         if (row < call.visible) scores[row] = std::numeric_limits<float>::quiet_NaN();
-      if (call.queries.logits.bias != nullptr) mask(call, h, scores);
+      if (call.queries.logits.bias != nullptr || call.visible_to(h) < call.visible)
+        mask(call, h, scores);
     }
   }
 
@@ -127,11 +128,11 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
 private:
-  /// Rows that the bias hides score -inf; other biases cannot be weighed against signs.
+  /// Rows that a head does not see score -inf; other biases cannot be weighed against signs.
   template <cache_view View>
   static void mask(const attention_call<View>& call, int h, float* scores) noexcept {
     for (index_t row = 0; row < call.visible; ++row)
-      if (call.bias_of(h, row) == call.hidden) scores[row] = call.hidden;
+      if (call.hides(h, row)) scores[row] = call.hidden;
   }
 
   int bits_;
