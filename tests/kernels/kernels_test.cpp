@@ -13,7 +13,7 @@ TEST_CASE("rows may repeat and weights may be zero", "[kernels]") {
   const float values[3] = {1, -2, 4};
   const void* const rows[5] = {values, values, values, values, values};
   const float x[3] = {3, 5, 7}, weights[5] = {1, 0, 2, 0, 1};
-  for (const kernels::isa id : {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
+  for (const kernels::isa id : kernels::all_isas) {
     if (!kernels::supported(id)) continue;
     const kernels::table& row = kernels::get(id);
     float dots[5], sum[3] = {1, 1, 1};
@@ -33,7 +33,7 @@ TEST_CASE("a NaN in a row reaches its own products and no other", "[kernels]") {
   std::vector<const void*> rows;
   for (std::size_t i = 0; i < 20; ++i) rows.push_back(values.data() + 40 * i);
   const std::vector<float> x(40, 1.0f);
-  for (const kernels::isa id : {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
+  for (const kernels::isa id : kernels::all_isas) {
     if (!kernels::supported(id)) continue;
     float dots[20], norms[20], sum[40] = {};
     kernels::get(id).dot_rows(element::f32, rows.data(), 20, 0, 40, x.data(), 40, 1, dots, 20);
