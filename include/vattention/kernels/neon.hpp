@@ -76,10 +76,9 @@ VATTN_ALWAYS_INLINE halves load_end(const char* row, index_t end, index_t count)
     v = load_chunk<Type>(part, 0);
   }
   const halves keep = last_lanes(count);
-  return {vreinterpretq_f32_u32(
-              vandq_u32(vreinterpretq_u32_f32(v.a), vreinterpretq_u32_f32(keep.a))),
-          vreinterpretq_f32_u32(
-              vandq_u32(vreinterpretq_u32_f32(v.b), vreinterpretq_u32_f32(keep.b)))};
+  return {
+      vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v.a), vreinterpretq_u32_f32(keep.a))),
+      vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v.b), vreinterpretq_u32_f32(keep.b)))};
 }
 
 /// A chunk of a row from element j; at its `End`, where fewer are left, the last end - j of them.
@@ -135,8 +134,7 @@ VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t j, index_t en
   for (int k = 0; k < Rows; ++k) {
     const halves v = load_from<Type, End>(row[k], j, end);
     VATTN_UNROLL
-    for (int h = 0; h < Heads; ++h)
-      s.sum[h][k][0] = vfmaq_f32(s.sum[h][k][0], v.a, query[2 * h]);
+    for (int h = 0; h < Heads; ++h) s.sum[h][k][0] = vfmaq_f32(s.sum[h][k][0], v.a, query[2 * h]);
     VATTN_UNROLL
     for (int h = 0; h < Heads; ++h) {
       float32x4_t& last = s.sum[h][k][s.chains - 1];
@@ -188,10 +186,10 @@ void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t cou
   for (index_t k = 0; k < count; k += most) {
     for (index_t r = k; r < k + most; ++r)
       next.due(r, p.first * size_of(Type), p.size * size_of(Type));
-    if (count - k > 4) {
-      dot_some<Type, Heads, most>(p, rows + k, i + k, count - k, h);
-    } else {
-      dot_some<Type, Heads, 4>(p, rows + k, i + k, count - k, h);
+    const bool few = most == 4 || count - k <= 4;
+    if (few) dot_some<Type, Heads, 4>(p, rows + k, i + k, count - k, h);
+    if constexpr (most > 4) {
+      if (!few) dot_some<Type, Heads, most>(p, rows + k, i + k, count - k, h);
     }
   }
 }

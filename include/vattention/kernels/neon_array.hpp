@@ -108,8 +108,7 @@ VATTN_ALWAYS_INLINE float32x4_t scaled_product(const std::int32_t* sums,
                                                int32x4_t plus, float step) noexcept {
   const int32x4_t whole = vmlaq_s32(plus, vld1q_s32(sums), times);
   const float32x4_t scaled = vmulq_n_f32(vcvtq_f32_s32(whole), step);
-  float32x4_t product =
-      vmulq_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(factors))), scaled);
+  float32x4_t product = vmulq_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(factors))), scaled);
   asm("" : "+w"(product));
   return product;
 }
@@ -138,10 +137,10 @@ inline index_t not_below(const float* x, index_t count, float threshold, row_t* 
     uint32x4_t below[4];
     VATTN_UNROLL
     for (int k = 0; k < 4; ++k) below[k] = vcltq_f32(vld1q_f32(x + i + 4 * k), least);
-    const uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(below[0]),
-                                      vreinterpretq_u16_u32(below[1]));
-    const uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(below[2]),
-                                       vreinterpretq_u16_u32(below[3]));
+    const uint16x8_t low =
+        vuzp1q_u16(vreinterpretq_u16_u32(below[0]), vreinterpretq_u16_u32(below[1]));
+    const uint16x8_t high =
+        vuzp1q_u16(vreinterpretq_u16_u32(below[2]), vreinterpretq_u16_u32(below[3]));
     const uint8x16_t all = vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
     const uint8x8_t nibbles = vshrn_n_u16(vreinterpretq_u16_u8(all), 4);
     std::uint64_t hits = ~vget_lane_u64(vreinterpret_u64_u8(nibbles), 0) & 0x1111111111111111U;

@@ -82,8 +82,7 @@ VATTN_NEON_ANY VATTN_ALWAYS_INLINE int32x4_t add_products(int32x4_t sum, int8x16
     return sum;
   } else {
     // Two products are at most 2 * 128 * 127, which 16 bits hold.
-    const int8x16_t q =
-        vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(query), Lane));
+    const int8x16_t q = vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(query), Lane));
     const int16x8_t low = vmull_s8(vget_low_s8(level), vget_low_s8(q));
     return vpadalq_s16(sum, vpaddq_s16(low, vmull_high_s8(level, q)));
   }

@@ -37,13 +37,12 @@ struct tile_sums {
 
 /// Adds row i from element j times each head's weight, which is lane `Lane` of its register.
 template <element Type, bool End, int Lane, int Heads, int Chunks>
-VATTN_ALWAYS_INLINE void sum_row(const sum_pass& p, index_t i, index_t j,
-                                 const float32x4_t* weight, tile_sums<Heads, Chunks>& s) noexcept {
+VATTN_ALWAYS_INLINE void sum_row(const sum_pass& p, index_t i, index_t j, const float32x4_t* weight,
+                                 tile_sums<Heads, Chunks>& s) noexcept {
   const char* row = static_cast<const char*>(p.rows[i]);
   halves v[std::size_t{Chunks}];
   VATTN_UNROLL
-  for (int c = 0; c < Chunks; ++c)
-    v[c] = load_from<Type, End>(row, j + c * chunk, p.dim);
+  for (int c = 0; c < Chunks; ++c) v[c] = load_from<Type, End>(row, j + c * chunk, p.dim);
   VATTN_UNROLL
   for (int g = 0; g < Heads; ++g) {
     VATTN_UNROLL
