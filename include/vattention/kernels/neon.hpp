@@ -119,7 +119,7 @@ struct dot_pass {
 /// half of a chunk.
 template <int Heads, int Rows>
 struct dot_sums {
-  static constexpr int chains = Heads > 2 ? 1 : 2;
+  static constexpr int chains = Heads * Rows > 8 || Rows > 4 ? 1 : 2;
   float32x4_t sum[std::size_t{Heads}][std::size_t{Rows}][std::size_t{chains}];
 };
 

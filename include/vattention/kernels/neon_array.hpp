@@ -89,8 +89,13 @@ inline double exp_shifted(const float* x, index_t count, float shift, float* out
     add_wide(first, a[0], b[0]);
     add_wide(second, a[1], b[1]);
   }
-  for (; i < count; i += 4) {
-    const index_t left = count - i < 4 ? count - i : 4;
+  for (; i + 4 <= count; i += 4) {
+    const float32x4_t e = exp_of(vsubq_f32(vld1q_f32(x + i), minus));
+    vst1q_f32(out + i, e);
+    add_wide(e, a[0], b[0]);
+  }
+  if (i < count) {
+    const index_t left = count - i;
     float part[4];
     vst1q_f32(part, vdupq_n_f32(-std::numeric_limits<float>::infinity()));
     for (index_t k = 0; k < left; ++k) part[k] = x[i + k];

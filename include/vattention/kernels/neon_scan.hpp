@@ -15,7 +15,6 @@
 #include <arm_neon.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,13 +62,11 @@ struct scan_pass {
 using scan_tile = void (*)(const scan_pass&, const std::uint8_t* codes, const std::int8_t* x,
                            const std::int32_t* start, std::int32_t* out) noexcept;
 
-/// Sixteen keys' sums for `Heads` queries, four to a register; the query bytes of up to four fields;
-/// the codes of half a byte.
+/// Sixteen keys' sums for `Heads` queries, four to a register, and the query bytes of up to four fields.
 template <int Heads>
 struct scan_state {
   int32x4_t sum[std::size_t{Heads}][4];
   int8x16_t query[std::size_t{Heads}];
-  uint8x16_t half[4];
 };
 
 /// sum[k] += the four levels of key k times four query bytes, those of lane `Lane`.
@@ -102,36 +99,41 @@ VATTN_NEON_ANY VATTN_ALWAYS_INLINE int8x16_t query_bytes(const std::int8_t* x) n
   }
 }
 
-/// Fields `Field` and up of a word of codes: those of four keys in each of four registers.
+/// Fields `Field` and up of half a byte of codes, those of four keys: register r of the sums.
 template <bool Dot, int Bits, int Heads, int Field>
-VATTN_NEON_ANY VATTN_ALWAYS_INLINE void scan_fields(const scan_pass& p, const uint8x16_t* word,
-                                                    const std::int8_t* x,
+VATTN_NEON_ANY VATTN_ALWAYS_INLINE void scan_fields(const scan_pass& p, uint8x16_t half, int r,
                                                     scan_state<Heads>& s) noexcept {
-  constexpr int fields = 8 / Bits, of_half = Bits == 8 ? 1 : fields / 2;
-  if constexpr (Field % 4 == 0) {
+  constexpr int of_half = Bits == 8 ? 1 : 4 / Bits;
+  int8x16_t level = vreinterpretq_s8_u8(half);
+  if constexpr (Bits < 8) level = vqtbl1q_s8(vld1q_s8(p.levels[Field % of_half]), half);
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h)
+    s.sum[h][r] = add_products<Dot, Field % 4>(s.sum[h][r], level, s.query[h]);
+  if constexpr ((Field + 1) % of_half != 0) scan_fields<Dot, Bits, Heads, Field + 1>(p, half, r, s);
+}
+
+/// The low or, of codes of less than a byte, the high half of each byte of a word of codes.
+template <bool Dot, int Bits, int Heads, bool High>
+VATTN_NEON_ANY VATTN_ALWAYS_INLINE void scan_half(const scan_pass& p, const uint8x16_t* word,
+                                                  const std::int8_t* x,
+                                                  scan_state<Heads>& s) noexcept {
+  constexpr int field = High ? 4 / Bits : 0;
+  if constexpr (field % 4 == 0) {
     VATTN_UNROLL
-    for (int h = 0; h < Heads; ++h) s.query[h] = query_bytes<Bits>(x + h * p.x_stride + 4 * Field);
+    for (int h = 0; h < Heads; ++h) s.query[h] = query_bytes<Bits>(x + h * p.x_stride + 4 * field);
   }
   VATTN_UNROLL
   for (int r = 0; r < 4; ++r) {
+    uint8x16_t half;
     if constexpr (Bits == 8) {
-      s.half[r] = veorq_u8(word[r], vdupq_n_u8(128));
-    } else if constexpr (Field == 0) {
-      s.half[r] = vandq_u8(word[r], vdupq_n_u8(15));
-    } else if constexpr (Field == of_half) {
-      s.half[r] = vshrq_n_u8(word[r], 4);
+      half = veorq_u8(word[r], vdupq_n_u8(128));
+    } else if constexpr (High) {
+      half = vshrq_n_u8(word[r], 4);
+    } else {
+      half = vandq_u8(word[r], vdupq_n_u8(15));
     }
+    scan_fields<Dot, Bits, Heads, field>(p, half, r, s);
   }
-  const int8x16_t table = vld1q_s8(p.levels[Field % of_half]);
-  VATTN_UNROLL
-  for (int r = 0; r < 4; ++r) {
-    const int8x16_t level =
-        Bits == 8 ? vreinterpretq_s8_u8(s.half[r]) : vqtbl1q_s8(table, s.half[r]);
-    VATTN_UNROLL
-    for (int h = 0; h < Heads; ++h)
-      s.sum[h][r] = add_products<Dot, Field % 4>(s.sum[h][r], level, s.query[h]);
-  }
-  if constexpr (Field + 1 < fields) scan_fields<Dot, Bits, Heads, Field + 1>(p, word, x, s);
 }
 
 /// One block of 16 keys times `Heads` queries, whose sums begin at `start`.
@@ -146,7 +148,8 @@ VATTN_NEON_ANY VATTN_ALWAYS_INLINE void scan_keys(const scan_pass& p, const std:
   for (index_t t = 0; t < p.words; ++t, codes += 64, x += 32 / Bits) {
     const uint8x16_t word[4] = {vld1q_u8(codes), vld1q_u8(codes + 16), vld1q_u8(codes + 32),
                                 vld1q_u8(codes + 48)};
-    scan_fields<Dot, Bits, Heads, 0>(p, word, x, s);
+    scan_half<Dot, Bits, Heads, false>(p, word, x, s);
+    if constexpr (Bits < 8) scan_half<Dot, Bits, Heads, true>(p, word, x, s);
   }
   VATTN_UNROLL
   for (int h = 0; h < Heads; ++h, out += p.out_stride) {
@@ -165,13 +168,23 @@ VATTN_NEON_DOT void scan_dot(const scan_pass& p, const std::uint8_t* codes, cons
   scan_keys<true, Bits, Heads>(p, codes, x, start, out);
 }
 
-/// The tiles of 1 to 4 heads.
+/// The tiles of 1 to `heads` heads.
+struct scan_tiles {
+  int heads;
+  scan_tile tile[4];
+};
+template <bool Dot, int Bits, int Heads>
+inline constexpr scan_tile tile_of = Dot ? scan_dot<Bits, Heads> : scan_plain<Bits, Heads>;
+/// As many heads as leave registers for products that need some of their own.
 template <bool Dot, int Bits>
-inline constexpr scan_tile tiles_of[4] = {
-    Dot ? scan_dot<Bits, 1> : scan_plain<Bits, 1>, Dot ? scan_dot<Bits, 2> : scan_plain<Bits, 2>,
-    Dot ? scan_dot<Bits, 3> : scan_plain<Bits, 3>, Dot ? scan_dot<Bits, 4> : scan_plain<Bits, 4>};
+inline constexpr int most_heads = Dot || Bits > 2 ? 4 : Bits;
+template <bool Dot, int Bits, int Most = most_heads<Dot, Bits>>
+inline constexpr scan_tiles tiles_of{
+    Most,
+    {tile_of<Dot, Bits, 1>, tile_of<Dot, Bits, std::min(2, Most)>,
+     tile_of<Dot, Bits, std::min(3, Most)>, tile_of<Dot, Bits, Most>}};
 template <bool Dot>
-const scan_tile* tiles_for(int bits) noexcept {
+const scan_tiles& tiles_for(int bits) noexcept {
   switch (bits) {
     case 1: return tiles_of<Dot, 1>;
     case 2: return tiles_of<Dot, 2>;
@@ -193,13 +206,13 @@ inline void sum_queries(const std::int8_t* x, index_t x_stride, int heads, index
   }
 }
 
-/// One block at a time, heads by fours and the rest while the codes are in L1.
+/// One block at a time, tile after tile while the codes are in L1.
 template <bool Dot>
 void scan_all(int bits, const std::uint8_t* codes, index_t blocks, index_t words,
               const std::uint8_t* levels, const std::int8_t* x, index_t x_stride, int heads,
               std::int32_t* out, index_t out_stride) noexcept {
   constexpr int most = 64;
-  const scan_tile* const tiles = tiles_for<Dot>(bits);
+  const scan_tiles& tiles = tiles_for<Dot>(bits);
   scan_pass p{words, {}, x_stride, out_stride};
   for (int f = 0; bits * f < 4; ++f) {
     for (int n = 0; n < 16; ++n) {
@@ -214,9 +227,9 @@ void scan_all(int bits, const std::uint8_t* codes, index_t blocks, index_t words
     sum_queries(queries, x_stride, group, words * 32 / bits, start);
     for (index_t block = 0; block < blocks; ++block) {
       std::int32_t* at = out + first * out_stride + 16 * block;
-      for (int h = 0; h < group; h += 4) {
-        tiles[std::min(group - h, 4) - 1](p, codes + block * words * 64, queries + h * x_stride,
-                                          start + h, at + h * out_stride);
+      for (int h = 0; h < group; h += tiles.heads) {
+        const scan_tile tile = tiles.tile[std::min(group - h, tiles.heads) - 1];
+        tile(p, codes + block * words * 64, queries + h * x_stride, start + h, at + h * out_stride);
       }
     }
   }
@@ -245,29 +258,60 @@ VATTN_ALWAYS_INLINE uint32x4_t differences(const std::uint64_t* signature,
   }
   if (w < words) {
     const uint64x1_t both = veor_u64(vld1_u64(signature + w), vld1_u64(query + w));
-    const uint16x4_t count = vpaddl_u8(vcnt_u8(vreinterpret_u8_u64(both)));
-    sum = vaddw_u16(sum, count);
+    sum = vaddw_u16(sum, vpaddl_u8(vcnt_u8(vreinterpret_u8_u64(both))));
   }
   return sum;
 }
 
-/// Four signatures at a time.
-inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
-                        const std::uint64_t* query, float* out) noexcept {
+/// Those of four signatures.
+VATTN_ALWAYS_INLINE uint32x4_t differences_of_four(const std::uint64_t* signatures,
+                                                   const std::uint64_t* query, int words) noexcept {
+  uint32x4_t part[4];
+  VATTN_UNROLL
+  for (int k = 0; k < 4; ++k) part[k] = differences(signatures + k * words, query, words);
+  return vpaddq_u32(vpaddq_u32(part[0], part[1]), vpaddq_u32(part[2], part[3]));
+}
+/// Those of four signatures of one word, two to a register.
+VATTN_ALWAYS_INLINE uint32x4_t differences_of_words(const std::uint64_t* signatures,
+                                                    const std::uint64_t* query) noexcept {
+  const uint64x2_t q = vdupq_n_u64(*query);
+  const uint64x2_t a = veorq_u64(vld1q_u64(signatures), q);
+  const uint64x2_t b = veorq_u64(vld1q_u64(signatures + 2), q);
+  const uint8x16_t both =
+      vpaddq_u8(vcntq_u8(vreinterpretq_u8_u64(a)), vcntq_u8(vreinterpretq_u8_u64(b)));
+  return vpaddlq_u16(vpaddlq_u8(both));
+}
+
+/// `match_signs` of signatures of `Words` words, of `words` if that is 0.
+template <int Words>
+void match_words(const std::uint64_t* signatures, index_t count, int words,
+                 const std::uint64_t* query, float* out) noexcept {
+  if constexpr (Words > 0) words = Words;
   const int32x4_t bits = vdupq_n_s32(64 * words);
   index_t i = 0;
   for (; i + 4 <= count; i += 4, signatures += 4 * words) {
-    uint32x4_t part[4];
-    VATTN_UNROLL
-    for (int k = 0; k < 4; ++k) part[k] = differences(signatures + k * words, query, words);
-    const uint32x4_t different =
-        vpaddq_u32(vpaddq_u32(part[0], part[1]), vpaddq_u32(part[2], part[3]));
+    uint32x4_t different;
+    if constexpr (Words == 1) {
+      different = differences_of_words(signatures, query);
+    } else {
+      different = differences_of_four(signatures, query, words);
+    }
     const int32x4_t twice = vreinterpretq_s32_u32(vshlq_n_u32(different, 1));
     vst1q_f32(out + i, vcvtq_f32_s32(vsubq_s32(bits, twice)));
   }
   for (; i < count; ++i, signatures += words) {
     const auto different = static_cast<int>(vaddvq_u32(differences(signatures, query, words)));
     out[i] = static_cast<float>(64 * words - 2 * different);
+  }
+}
+
+inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
+                        const std::uint64_t* query, float* out) noexcept {
+  switch (words) {
+    case 1: return match_words<1>(signatures, count, words, query, out);
+    case 2: return match_words<2>(signatures, count, words, query, out);
+    case 4: return match_words<4>(signatures, count, words, query, out);
+    default: return match_words<0>(signatures, count, words, query, out);
   }
 }
 
