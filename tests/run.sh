@@ -13,7 +13,7 @@ Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs eve
   sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
             itself, the examples, the statistical ones and the second run of each program under other kernel rows
             (the tests of the kernels run every row): no different there, and slow
-  aarch64   (only if named) kernels, core and one-line call, cross-compiled by g++ for AArch64 and run by
+  aarch64   (only if named) kernels, what the core computes, and the one-line call, cross-compiled by g++ for AArch64 and run by
             qemu-user: every shape and misalignment that the kernel tests run elsewhere, with the dot
             product instructions and, the kernels, without; a header-only Catch2 (2.13) or one of the other
             machine is needed
