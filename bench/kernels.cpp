@@ -155,7 +155,7 @@ void declare(const table& t) {
 
 int main(int argc, char** argv) {
   if (vattn_bench::asserts_are_on()) return 2;
-  for (const isa row : {isa::scalar, isa::avx2, isa::avx512})
+  for (const isa row : vattn::kernels::all_isas)
     if (vattn::kernels::supported(row)) declare(vattn::kernels::get(row));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;

@@ -2,14 +2,16 @@
 include_guard()
 include(Catch)
 
-# Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) into one program and tells
-# ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
+# Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) that VATTN_TESTS names, or all,
+# into one program and tells ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
 # two translation units does not link.
 #   NO_ISA_SWEEP   do not run the program again under the other kernel rows
 #   LABEL, TIMEOUT of each test case
 function(add_vattention_test folder)
   cmake_parse_arguments(PARSE_ARGV 1 arg "NO_ISA_SWEEP" "LABEL;TIMEOUT" "")
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
+  file(GLOB sources RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS
+    ${folder}/*_test.cpp)
+  list(FILTER sources INCLUDE REGEX "${VATTN_TESTS}")
   set(name ${folder})
   if(folder STREQUAL ".")
     set(name library)
@@ -37,7 +39,11 @@ function(add_vattention_test folder)
     PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 
   if(NOT arg_NO_ISA_SWEEP)
-    foreach(row IN ITEMS scalar avx2)
+    set(rows scalar)
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+      list(APPEND rows avx2)
+    endif()
+    foreach(row IN LISTS rows)
       add_test(NAME isa.${row}.${name} COMMAND ${program}
         WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
       set_tests_properties(isa.${row}.${name} PROPERTIES

@@ -3,7 +3,7 @@
 # Installs what a script needs and the machine lacks; to be sourced.
 #
 #   . cmake/setup.sh
-#   vattn_setup GROUP...     groups: build tests bench examples plots clang lint
+#   vattn_setup GROUP...     groups: build tests bench examples plots clang lint aarch64
 #
 # Debian 12 or later and Ubuntu 22.04 or later: by apt-get, as root or with sudo, and only if something
 # is missing. Elsewhere it names what is missing. A CMake older than 3.22 is replaced by one from PyPI
@@ -38,6 +38,7 @@ vattn_group() {
     bench) echo "libbenchmark-dev nlohmann-json3-dev libcli11-dev" ;;
     examples) echo "nlohmann-json3-dev libcli11-dev" ;;
     plots) echo "python3-matplotlib python3-numpy tqdm:python3-tqdm" ;;
+    aarch64) echo "aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user" ;;
     clang) echo "clang++:clang" ;;
     lint) echo "clang++:clang clang-tidy:clang-tidy doxygen:doxygen shellcheck:shellcheck" ;;
     *) vattn_die "setup: unknown group $1" ;;

@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize]
+Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize|aarch64]
 
 Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs every test:
   release   optimised, warnings are errors; all tests, examples, benchmarks built (these without
@@ -13,7 +13,11 @@ Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs eve
   sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
             itself, the examples, the statistical ones and the second run of each program under other kernel rows
             (the tests of the kernels run every row): no different there, and slow
-Build folders: build/release and build/asan-ubsan, with -COMPILER behind if one is named.
+  aarch64   (only if named) kernels, what the core computes, and the one-line call, cross-compiled by g++ for AArch64 and run by
+            qemu-user: every shape and misalignment that the kernel tests run elsewhere, with the dot
+            product instructions and, the kernels, without; a header-only Catch2 (2.13) or one of the other
+            machine is needed
+Build folders: build/release, build/asan-ubsan and build/aarch64, with -COMPILER behind if one is named.
 TEXT
 }
 
@@ -22,20 +26,25 @@ only=
 while [ $# -gt 0 ]; do
   case $1 in
     --compiler) compiler=${2:?--compiler needs a name}; shift 2 ;;
-    --only) only=${2:?--only needs release or sanitize}; shift 2 ;;
+    --only) only=${2:?--only needs release, sanitize or aarch64}; shift 2 ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac
 done
-case $only in '' | release | sanitize) ;; *) usage >&2; exit 2 ;; esac
+case $only in '' | release | sanitize | aarch64) ;; *) usage >&2; exit 2 ;; esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 groups=(build tests bench examples)
+[ "$only" = aarch64 ] && groups=(build tests aarch64)
 options=(-DVATTN_BENCH_UNOPTIMISED=ON)
 without=()
 suffix=
+[ "$only" = aarch64 ] && options=()
+if [ "$only" = aarch64 ] && [ -n "$compiler" ]; then
+  vattn_die "--only aarch64 takes the compiler of cmake/aarch64.cmake"
+fi
 if [ -n "$compiler" ]; then
   suffix=-$(basename "$compiler")
   options=(-DVATTN_BUILD_BENCH=OFF)
@@ -51,11 +60,15 @@ if command -v ccache >/dev/null; then
   export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
 fi
 
+stage_compiler() {
+  case $1 in aarch64) echo aarch64-linux-gnu-g++ ;; *) echo "${CXX:-c++}" ;; esac
+}
+
 # run_stage PRESET [CTEST OPTION...]
 run_stage() {
   local preset=$1 folder=$root/build/$1$suffix
   shift
-  printf '\n== %s: %s\n' "$preset$suffix" "$("${CXX:-c++}" --version | head -n 1)"
+  printf '\n== %s: %s\n' "$preset$suffix" "$("$(stage_compiler "$preset")" --version | head -n 1)"
   (cd "$root" && cmake --preset "$preset" -B "$folder" "${launcher[@]}" "${options[@]}") >"$root/build/configure.log" 2>&1 ||
     { cat "$root/build/configure.log" >&2; vattn_die "CMake could not configure $folder"; }
   cmake --build "$folder" --parallel "$VATTN_JOBS"
@@ -64,10 +77,15 @@ run_stage() {
 
 mkdir -p "$root/build"
 start=$SECONDS
-[ "$only" = sanitize ] || run_stage release "${without[@]}"
-if [ "$only" != release ]; then
+case $only in '' | release) run_stage release "${without[@]}" ;; esac
+if [ "$only" = aarch64 ]; then
+  unset CXX
+  QEMU_CPU=max run_stage aarch64 -LE '^(build|isa)$'
+fi
+case $only in '' | sanitize)
   [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "${CXX:-c++}"
   export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
   run_stage asan-ubsan -LE '^(build|statistical|isa)$'
-fi
+  ;;
+esac
 printf '\nvattention: all tests passed, %d s\n' $((SECONDS - start))

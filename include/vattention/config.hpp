@@ -27,6 +27,15 @@
 #endif
 #endif
 
+/// Defined to 1 where the AArch64 kernel row can be compiled. Define to 0 to get the portable row only.
+#ifndef VATTN_NEON_KERNELS
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
+#define VATTN_NEON_KERNELS 1
+#else
+#define VATTN_NEON_KERNELS 0
+#endif
+#endif
+
 /// VATTN_EXTERN_KERNELS: define it for a whole program to compile the kernel rows in one translation
 /// unit instead of in each that attends, which saves several seconds each. That one says
 /// `template struct vattn::kernels::compiled_rows<>;` after `#include <vattention/kernels/dispatch.hpp>`.

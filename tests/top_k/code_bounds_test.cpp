@@ -62,7 +62,7 @@ fit fit_of(const two_bounds& b, const query_group& queries, const kv_view& kv, i
   fit f;
   std::vector<double> radii;
   const Eigen::VectorXd real = logits(queries, kv, head);
-  for (const kernels::isa row : {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
+  for (const kernels::isa row : kernels::all_isas) {
     if (!kernels::supported(row)) continue;
     const std::vector<float> l = float_logits(queries, kv, head, row);
     for (std::size_t i = 0; i < l.size(); ++i)

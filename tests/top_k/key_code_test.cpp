@@ -156,8 +156,7 @@ TEST_CASE("code sums are the same integers on every kernel row", "[top_k]") {
               static_cast<std::int8_t>(source.below(255) - 127);
       for (int plane = 0; plane < index.book().planes(); ++plane) {
         std::vector<std::vector<std::int32_t>> sums;
-        for (const kernels::isa row :
-             {kernels::isa::scalar, kernels::isa::avx2, kernels::isa::avx512}) {
+        for (const kernels::isa row : kernels::all_isas) {
           if (!kernels::supported(row)) continue;
           std::vector<std::int32_t>& out = sums.emplace_back(3 * 336, -1);
           kernels::get(row).scan_codes(index.book().plane_bits(plane), index.codes(plane, 0), 21,

@@ -20,6 +20,10 @@
 #include "vattention/kernels/avx512_scan.hpp"
 #include "vattention/kernels/avx512_sum.hpp"
 #include "vattention/kernels/kernels.hpp"
+#include "vattention/kernels/neon.hpp"
+#include "vattention/kernels/neon_array.hpp"
+#include "vattention/kernels/neon_scan.hpp"
+#include "vattention/kernels/neon_sum.hpp"
 #include "vattention/kernels/scalar.hpp"
 #include "vattention/kernels/scalar_proposals.hpp"
 
@@ -82,6 +86,23 @@ inline bool has_avx512() noexcept {
 }
 #endif
 
+#if VATTN_NEON_KERNELS
+/// The NEON row with the dot product extension if this CPU has it.
+inline table neon_row() noexcept {
+  return {isa::neon,
+          "neon",
+          neon::dot_rows,
+          neon::sum_rows,
+          neon::max_of,
+          neon::exp_shifted,
+          neon::has_dot_product() ? neon::scan_codes_dot : neon::scan_codes,
+          neon::scale_sums,
+          neon::not_below,
+          neon::match_signs,
+          neon::random_blocks};
+}
+#endif
+
 }  // namespace detail
 
 template <class Void>
@@ -90,6 +111,9 @@ bool compiled_rows<Void>::supported(isa row) noexcept {
   __builtin_cpu_init();
   if (row == isa::avx512) return detail::has_avx512();
   if (row == isa::avx2) return detail::has_avx2();
+#endif
+#if VATTN_NEON_KERNELS
+  if (row == isa::neon) return true;
 #endif
   return row == isa::scalar;
 }
@@ -101,6 +125,10 @@ const table& compiled_rows<Void>::get(isa row) noexcept {
   if (row == isa::avx512) return avx512_row;
   if (row == isa::avx2) return detail::avx2_row;
 #endif
+#if VATTN_NEON_KERNELS
+  static const table neon_row = detail::neon_row();
+  if (row == isa::neon) return neon_row;
+#endif
   VATTN_ASSERT(row == isa::scalar);
   return detail::scalar_row;
 }
@@ -110,7 +138,7 @@ isa compiled_rows<Void>::chosen() noexcept {
   const char* const name = std::getenv("VATTN_ISA");
   const std::string_view wanted = name == nullptr ? "" : name;
   isa best = isa::scalar;
-  for (const isa row : {isa::scalar, isa::avx2, isa::avx512}) {
+  for (const isa row : all_isas) {
     if (!supported(row)) continue;
     if (wanted == get(row).name) return row;
     best = row;

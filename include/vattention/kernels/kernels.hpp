@@ -15,8 +15,9 @@
 
 namespace vattn::kernels {
 
-/// The kernel rows, worst first.
-enum class isa : std::uint8_t { scalar, avx2, avx512 };
+/// The kernel rows, those of one machine worst first.
+enum class isa : std::uint8_t { scalar, avx2, avx512, neon };
+inline constexpr isa all_isas[] = {isa::scalar, isa::avx2, isa::avx512, isa::neon};
 
 /// Keys of one block of packed codes, see `table::scan_codes`.
 inline constexpr int code_block = 16;
@@ -126,8 +127,8 @@ struct compiled_rows {
 inline bool supported(isa row) noexcept { return compiled_rows<>::supported(row); }
 /// A row by name; `row` must be supported.
 inline const table& get(isa row) noexcept { return compiled_rows<>::get(row); }
-/// The best supported row, chosen once; the environment variable VATTN_ISA = scalar | avx2 | avx512
-/// forces one (for tests and benchmarks; an unsupported or unknown name is ignored).
+/// The best supported row, chosen once; the environment variable VATTN_ISA = scalar | avx2 | avx512 |
+/// neon forces one (for tests and benchmarks; an unsupported or unknown name is ignored).
 inline const table& active() noexcept { return compiled_rows<>::active(); }
 
 }  // namespace vattn::kernels

@@ -19,12 +19,16 @@ struct prefetch_plan {
 
 /// L1 measured best on Sapphire Rapids, L2 on Zen 4 (there by two to three times for a gather).
 inline constexpr prefetch_plan intel_plan{1, true}, amd_plan{1, false};
+/// AArch64, not measured: L1, which has 64 KiB and more there and so room for a block of rows.
+inline constexpr prefetch_plan aarch64_plan{1, true};
 
-/// The plan of this CPU, looked up once; Intel's for CPUs not measured.
+/// The plan of this CPU, looked up once; Intel's for other CPUs not measured.
 inline const prefetch_plan& active_plan() noexcept {
 #if VATTN_X86_KERNELS
   static const prefetch_plan plan = __builtin_cpu_is("amd") ? amd_plan : intel_plan;
   return plan;
+#elif VATTN_NEON_KERNELS
+  return aarch64_plan;
 #else
   return intel_plan;
 #endif
