@@ -300,16 +300,28 @@ void declare(CLI::App& app, settings& s) {
   app.footer("Options of Google Benchmark work too: --benchmark_filter='dense|uniform'");
 }
 
+/// Google Benchmark gets what is not ours; false if it does not know it either.
+bool pass_on(const CLI::App& app, char* program) {
+  std::vector<std::string> rest = app.remaining();
+  std::vector<char*> words{program};
+  for (std::string& word : rest) words.push_back(word.data());
+  int count = static_cast<int>(words.size());
+  words.push_back(nullptr);
+  benchmark::Initialize(&count, words.data());
+  return !benchmark::ReportUnrecognizedArguments(count, words.data());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
   settings s;
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (cores > 1) s.threads.push_back(cores);
   CLI::App app("A decoding step against a plain read, the dense kernel and other libraries.",
                "decode");
+  app.allow_extras();
   declare(app, s);
   CLI11_PARSE(app, argc, argv);
+  if (!pass_on(app, argv[0])) return 2;
   return guarded("decode", [&] { run_all(s); });
 }

@@ -28,7 +28,7 @@ decode [--json FILE]: every contender once a round, in an order shuffled anew, w
 varied on its own (--sweep cross: all combinations). `bench/plot_decode.py FILE PNG` draws the JSON file.
 Other libraries are raced where they are found: `bash bench/peers.sh torch` and `bash bench/peers.sh ggml` install them
 under build/tools; VATTN_BENCH_TORCH and VATTN_BENCH_GGML (OFF, or a folder: see bench/CMakeLists.txt) say otherwise.
-The program, build/bench/bench/decode, needs nothing but those libraries at run time.
+To another machine carry build/bench/bench/decode and the libbenchmark.so beside it; it needs no other file.
 TEXT
 }
 

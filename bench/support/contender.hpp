@@ -83,7 +83,7 @@ public:
   std::string way() const override { return plan_->name; }
 
 private:
-  const read_plan* plan_ = read_plans.data();
+  const read_plan* plan_ = read_plans().data();
   std::atomic<std::uint64_t> sum_{0};  // so that reading cannot be left out
 };
 

@@ -101,7 +101,10 @@ inline double factor_for(const Eigen::ArrayXf& logits, double share, Eigen::Arra
 /// by bisection on all its logits: what its softmax weights are spread over has the quantiles of captured
 /// heads over the queries of a step, shifted from step to step. Query heads of a group look at clusters of
 /// their own, which real ones need not: a group's sample has to serve all. There is no sink and no
-/// recency, so all mass is left to the predictor and the sampler. Values are N(0, 1) about +-1/2 a coordinate.
+/// recency, so all mass is left to the predictor and the sampler. Values are N(0, 1) about +-.3 a coordinate,
+/// with which the verified default reads as many rows as of the captured heads that the quantiles are from:
+/// 3.9 / 2.9 / 2.4 % at epsilon .05 / .1 / .2 (8,192 keys, d = 64, single queries) where these take
+/// 3.8 / 2.8 / 2.3 %.
 class decode_data {
 public:
   static constexpr int clusters = 64;
@@ -168,7 +171,7 @@ private:
     const auto dim = static_cast<std::size_t>(shape_.dim);
     std::vector<float> mean(dim), value_mean(dim);
     for (float& x : mean) x = source.next();
-    for (float& x : value_mean) x = source.next() < 0.0F ? -0.5F : 0.5F;
+    for (float& x : value_mean) x = source.next() < 0.0F ? -0.3F : 0.3F;
     float* centre = centres_.data() + head * clusters * shape_.dim;
     for (index_t i = 0; i < clusters * shape_.dim; ++i) centre[i] = spread() * source.next();
     T* key = keys_.as<T>() + head * shape_.head_elements();

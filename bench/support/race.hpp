@@ -147,16 +147,16 @@ private:
   void flush() {
     constexpr std::size_t part = std::size_t{1} << 20U;
     arena_.pool.for_each(flush_.size() / part, [&](int, std::size_t i) {
-      flushed_ += read_plans[0].read(flush_.data() + i * part, part);
+      flushed_ += read_plans()[0].read(flush_.data() + i * part, part);
     });
   }
 
   void choose_stream() {
     auto& stream = static_cast<stream_contender&>(*contenders_[0]);
     double best = std::numeric_limits<double>::infinity();
-    const read_plan* fastest = read_plans.data();
-    for (int round = 0; round < 3; ++round)
-      for (const read_plan& plan : read_plans) {
+    const read_plan* fastest = read_plans().data();
+    for (int round = 0; round < 2; ++round)
+      for (const read_plan& plan : read_plans()) {
         stream.use(plan);
         const double took = timed_pass(stream);
         if (took < best) {
