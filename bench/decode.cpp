@@ -178,6 +178,7 @@ void register_passes(race& all, const settings& s, const std::string& where) {
                                      for (auto _ : state) state.SetIterationTime(all.run(c, round));
                                    })
           ->Iterations(1)
+          ->Repetitions(1)
           ->UseManualTime();
     }
 }

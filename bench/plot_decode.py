@@ -99,7 +99,7 @@ def by_length(ax, base, races):
     ticks = [race["rows"] for race in races]
     ax.set_xticks(ticks, [f"{n // 1024}K" for n in ticks])
     ax.minorticks_off()
-    ax.legend()
+    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def by_density(ax, race):
@@ -115,7 +115,7 @@ def by_density(ax, race):
         elif of == "standard":
             c = members[0]
             ax.plot(100 * c["density"], times(c)[0], "D", ms=6, color=colour,
-                    label="standard, certified (rows; its codes come on top)")
+                    label="standard (rows; codes on top)")
         elif of == "stream":
             x = np.array([1.5, 25.0])
             ax.plot(x, x / 100 * times(members[0])[0], color=colour, ls="--", lw=1,
@@ -126,12 +126,13 @@ def by_density(ax, race):
            title=describe(race))
     ax.set_xticks([2, 5, 10, 20], ["2", "5", "10", "20"])
     ax.minorticks_off()
-    ax.legend()
+    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def by_race(ax, base, races):
     """Speed-up over the dense kernel, a group of bars a race."""
-    wanted = ["stream", "torch", "ggml f16", "ggml q8_0", "uniform 10 %", "sign_hash(32) 10 %", "standard"]
+    wanted = ["stream", "torch", "ggml f16", "ggml q8_0", "uniform 10 %", "sign_hash(32) 10 %",
+              "standard"]
     names = [n for n in wanted if any(c["name"] == n for r in races for c in r["contenders"])]
     for i, name in enumerate(names):
         at, middle, low, high = [], [], [], []
@@ -150,13 +151,13 @@ def by_race(ax, base, races):
     ax.axhline(1, color=STYLES["dense"][0], lw=1)
     labels = []
     for race in races:
-        varied = [f"{race[key]} {unit}" for key, unit in
-                  (("rows", "keys"), ("group", "queries"), ("type", ""), ("threads", "threads"))
-                  if race[key] != base[key]]
-        varied += [f"d = {race['dim']}"] if race["dim"] != base["dim"] else []
+        forms = {"rows": "{} keys", "dim": "d = {}", "group": "g = {}", "type": "{}",
+                 "threads": "{} threads"}
+        varied = [form.format(race[key]) for key, form in forms.items() if race[key] != base[key]]
         labels.append(", ".join(varied) if varied else "base")
     ax.set_xticks(range(len(races)), labels, rotation=20, ha="right")
-    ax.set(yscale="log", ylabel="speed-up over own dense", title=f"base: {describe(base)}; whiskers: 10 .. 90 % of the rounds")
+    ax.set(yscale="log", ylabel="speed-up over own dense", 
+           title=f"base: {describe(base)}; whiskers: 10 .. 90 % of the rounds")
     ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
     ax.minorticks_off()
     ax.grid(axis="x", visible=False)
@@ -171,8 +172,8 @@ def main():
     races = measured["races"]
     if not races:
         sys.exit(f"plot_decode.py: {sys.argv[1]}: no race")
-    figure = plt.figure(figsize=(11, 9.5), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    figure = plt.figure(figsize=(11, 10.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.5, 1))
     left, right = upper.subplots(1, 2)
     by_length(left, races[0], races)
     by_density(right, races[0])
