@@ -192,7 +192,7 @@ public:
 
 json race_on(const course& c, const settings& s, std::int64_t last_level, bool capped) {
   arena a(c.shape, s.seed, s.pages == "2m", c.threads);
-  race all(a, static_cast<std::size_t>(2 * last_level), s.seed);
+  race all(a, static_cast<std::size_t>(2 * last_level), s.seed, s.profiles);
   for (const std::string& name : s.predictors) enter_predictor(all, a, s, name);
   enter_verified(all, a, s);
   if (s.peers) enter_peers(all, a, c.threads);
@@ -203,11 +203,14 @@ json race_on(const course& c, const settings& s, std::int64_t last_level, bool c
   silent reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
   benchmark::ClearRegisteredBenchmarks();
-  all.profile(s.profiles);
+  all.finish();
   return describe(all, last_level, capped);
 }
 
 json describe(const settings& s, std::int64_t last_level) {
+  const auto peer = [&](const std::string& version) {
+    return s.peers && !version.empty() ? version : "none";
+  };
   json options{{"rows", s.rows},
                {"dim", s.dims},
                {"group", s.groups},
@@ -222,12 +225,12 @@ json describe(const settings& s, std::int64_t last_level) {
                {"epsilon", s.epsilon},
                {"delta", s.delta},
                {"repeats", s.repeats},
+               {"profiles", s.profiles},
                {"seed", s.seed},
                {"cache_factor", s.cache_factor},
                {"last_level_cache_bytes", last_level}};
   return {{"machine", describe_machine()},
-          {"peers",
-           {{"torch", s.peers ? torch_version() : ""}, {"ggml", s.peers ? ggml_version() : ""}}},
+          {"peers", {{"torch", peer(torch_version())}, {"ggml", peer(ggml_version())}}},
           {"options", options},
           {"races", json::array()}};
 }
@@ -241,14 +244,14 @@ void write(const std::string& file, const json& all) {
 void run_all(const settings& s) {
   const std::int64_t last_level =
       s.last_level_mb > 0.0 ? static_cast<std::int64_t>(1e6 * s.last_level_mb) : last_level_bytes();
+  json all = describe(s, last_level);
   print_build();
   std::printf(
       "%s, %u cores, last-level cache %.0f MB; median of %d rounds; peers: torch %s, ggml %s\n",
       cpu_model().c_str(), std::thread::hardware_concurrency(),
       1e-6 * static_cast<double>(last_level), s.repeats,
-      torch_version().empty() ? "-" : torch_version().c_str(),
-      ggml_version().empty() ? "-" : ggml_version().c_str());
-  json all = describe(s, last_level);
+      all["peers"]["torch"].get<std::string>().c_str(),
+      all["peers"]["ggml"].get<std::string>().c_str());
   if (!s.json_file.empty()) write(s.json_file, all);
   for (course c : courses(s)) {
     const bool capped = choose_heads(c, s, last_level);

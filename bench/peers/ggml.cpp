@@ -21,7 +21,7 @@ public:
     }
     const std::size_t row = ggml_row_size(type, shape.dim);
     const auto count = static_cast<std::size_t>(shape.heads * shape.rows);
-    store_ = page_store(row * count, false);
+    store_ = page_store(row * count, data.huge_pages());
     data_ = store_.data();
     constexpr std::size_t block = 1024;
     const auto size = static_cast<std::size_t>(vattn::size_of(shape.type) * shape.dim);

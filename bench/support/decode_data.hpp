@@ -112,6 +112,7 @@ public:
   decode_data(const decode_shape& shape, std::uint64_t seed, bool huge_pages, workers& pool)
       : shape_(shape),
         seed_(seed),
+        huge_pages_(huge_pages),
         keys_(half_bytes(), huge_pages),
         values_(half_bytes(), huge_pages) {
     centres_.resize(static_cast<std::size_t>(shape.heads * clusters * shape.dim));
@@ -128,6 +129,7 @@ public:
   }
 
   const decode_shape& shape() const noexcept { return shape_; }
+  bool huge_pages() const noexcept { return huge_pages_; }
   const void* keys() const noexcept { return keys_.data(); }
   const void* values() const noexcept { return values_.data(); }
   /// Bytes of the keys of all heads, and as many of values.
@@ -237,6 +239,7 @@ private:
 
   decode_shape shape_;
   std::uint64_t seed_, step_ = 0;
+  bool huge_pages_;
   page_store keys_, values_;
   std::vector<float> centres_, queries_;
   std::vector<double> shares_;

@@ -83,7 +83,7 @@ inline json describe(const race& all, std::size_t c) {
     about["density"] = detail::sum_of(s.densities) / static_cast<double>(s.densities.size());
   if (!s.phases.empty()) {
     about["shares"] = detail::describe_shares(s);
-    about["profiled_over_plain"] = quantile_of(s.profiled_seconds, .5) / quantile_of(s.seconds, .5);
+    about["profiled_over_plain"] = quantile_of(detail::ratios(s.profiled_seconds, s.seconds), .5);
   }
   if (!s.errors.empty())
     about["error"] = {{"median", quantile_of(s.errors, .5)},

@@ -39,8 +39,9 @@ class race {
 public:
   /// `flush_bytes` are read before every pass, so that nobody finds rows or codes in a cache that an earlier
   /// pass put there: in a decoder the rest of the model lies in between.
-  race(arena& a, std::size_t flush_bytes, std::uint64_t seed)
-      : arena_(a), seed_(seed), flush_(flush_bytes, false) {
+  /// In the first `profiles` rounds each pass is followed by one that looks at the clock.
+  race(arena& a, std::size_t flush_bytes, std::uint64_t seed, int profiles)
+      : arena_(a), seed_(seed), profiles_(profiles), flush_(flush_bytes, false) {
     std::fill_n(flush_.data(), flush_.size(), std::byte{1});
     enter(std::make_unique<stream_contender>("stream", a));
     enter(std::make_unique<dense_contender>("dense", a));
@@ -97,6 +98,7 @@ public:
     if (round >= 0) {
       scores_[c].seconds.push_back(took);
       scores_[c].bytes.push_back(contenders_[c]->bytes());
+      if (round < profiles_) profile(c);
     }
     return took;
   }
@@ -114,25 +116,16 @@ public:
     round_ = -1;
   }
 
-  /// Passes that look at the clock, after all others.
-  void profile(int rounds) {
-    finish();
-    for (int round = 0; round < rounds; ++round) {
-      arena_.data.new_step(arena_.pool);
-      for (const std::size_t c : order(1000 + round)) {
-        if (scores_[c].seconds.empty()) continue;
-        contenders_[c]->prepare();
-        flush();
-        const double start = seconds_now(arena_.pool.threads());
-        const phase_times spent = contenders_[c]->profile();
-        if (spent == phase_times{}) continue;
-        scores_[c].profiled_seconds.push_back(seconds_now(arena_.pool.threads()) - start);
-        scores_[c].phases.push_back(spent);
-      }
-    }
+private:
+  void profile(std::size_t c) {
+    flush();
+    const double start = seconds_now(arena_.pool.threads());
+    const phase_times spent = contenders_[c]->profile();
+    if (spent == phase_times{}) return;
+    scores_[c].profiled_seconds.push_back(seconds_now(arena_.pool.threads()) - start);
+    scores_[c].phases.push_back(spent);
   }
 
-private:
   double timed_pass(contender& c) {
     c.prepare();
     flush();
@@ -211,6 +204,7 @@ private:
 
   arena& arena_;
   std::uint64_t seed_;
+  int profiles_;
   page_store flush_;
   std::atomic<std::uint64_t> flushed_{0};
   std::vector<std::unique_ptr<contender>> contenders_;
