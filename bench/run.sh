@@ -18,15 +18,24 @@ and runs it from the repository's root. `bench/run.sh NAME --help` lists its opt
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
-  decode_vs_dense  one decoding step at 10 % density against the dense kernel
+  decode           a decoding step against a plain read, the dense kernel, torch and ggml
   kernels          every kernel of every instruction set (Google Benchmark)
+
+decode [--json FILE]: every contender once a round, in an order shuffled anew, with fresh queries and draws; caches of
+8 times the last-level cache at least, which is flushed before every pass. Time of a pass, bytes touched, stream_fraction
+(time of a plain read of these bytes / its time), speedup_vs_dense, shares of the time, errors, certificates.
+--rows, --dim, --group, --type, --density, --threads take lists a,b,c: the first of each is the base, and each list is
+varied on its own (--sweep cross: all combinations). `bench/plot_decode.py FILE PNG` draws the JSON file.
+Other libraries are raced where they are found: `bash bench/peers.sh torch` and `bash bench/peers.sh ggml` install them
+under build/tools; VATTN_BENCH_TORCH and VATTN_BENCH_GGML (OFF, or a folder: see bench/CMakeLists.txt) say otherwise.
+To another machine carry build/bench/bench/decode and the libbenchmark.so beside it; it needs no other file.
 TEXT
 }
 
 name=${1:-}
 case $name in
   coverage | epsilon_error | residuals | small_samples | hybrid | adversary | equal_time | \
-    samplers | fixed_size | merge | decode_vs_dense | kernels) shift ;;
+    samplers | fixed_size | merge | decode | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
@@ -34,9 +43,13 @@ esac
 # Files named in the options are relative to where we were called.
 here=$PWD
 options=()
+last=
 for option in "$@"; do
-  if [[ $option != -* && $option != /* && -e $here/$option ]]; then option=$here/$option; fi
+  if [[ $option != -* && $option != /* && (-e $here/$option || $last == --json) ]]; then
+    option=$here/$option
+  fi
   options+=("$option")
+  last=$option
 done
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,7 +61,8 @@ build=build/bench
 log=build/bench-configure.log
 mkdir -p build
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DVATTN_BUILD_TESTS=OFF \
-  -DVATTN_BUILD_EXAMPLES=OFF -DVATTN_BUILD_BENCH=ON >"$log" 2>&1 ||
+  -DVATTN_BUILD_EXAMPLES=OFF -DVATTN_BUILD_BENCH=ON -DVATTN_BENCH_TORCH="${VATTN_BENCH_TORCH:-AUTO}" \
+  -DVATTN_BENCH_GGML="${VATTN_BENCH_GGML:-AUTO}" >"$log" 2>&1 ||
   { cat "$log" >&2; vattn_die "CMake could not configure $build"; }
 cmake --build "$build" --target "bench_$name" >"$log" 2>&1 ||
   { cat "$log" >&2; vattn_die "$name could not be built"; }

@@ -8,7 +8,45 @@
 using namespace vattn;
 
 TEST_CASE("sign_hash keeps the contract of its role", "[top_k]") {
-  test::check_top_k_contract([](extent k) { return top_k::sign_hash(256, k); });
+  for (const int bits : {32, 256})
+    test::check_top_k_contract([&](extent k) { return top_k::sign_hash(bits, k); });
+}
+
+namespace {
+
+/// Scores of all rows for head 0 of a call on the first `visible` rows.
+std::vector<float> scores_of(const top_k::sign_hash& policy, const top_k::sign_hash_index& index,
+                             test::prepared_call& c, index_t visible) {
+  const kv_view kv = c.view();
+  c.options.visible_rows = visible;
+  const query_group queries = c.group();
+  c.begin(true);
+  policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
+  const auto scores = c.ws.seen.scores(0);
+  return {scores.begin(), scores.begin() + visible};
+}
+
+}  // namespace
+
+TEST_CASE("sign_hash: 32 bits score the first half of the signs of 64", "[top_k]") {
+  for (const index_t rows : {1, 2, 255, 256, 257, 601}) {
+    test::prepared_call c({.rows = rows, .dim = 64});
+    const top_k::sign_hash narrow(32, vattn::rows(1));
+    const top_k::sign_hash wide(64, vattn::rows(1));
+    const auto halves = test::index_of(narrow, c);
+    const auto whole = test::index_of(wide, c);
+    std::uint64_t query;
+    std::vector<float> scratch(64);
+    whole.hash(c.group().data, scratch.data(), &query);
+    for (const index_t visible : {rows, std::max<index_t>(1, rows - 1)}) {
+      const std::vector<float> scores = scores_of(narrow, halves, c, visible);
+      for (index_t row = 0; row < visible; ++row) {
+        const auto different = std::popcount(static_cast<std::uint32_t>(whole.signatures()[row]) ^
+                                             static_cast<std::uint32_t>(query));
+        CHECK(scores[static_cast<std::size_t>(row)] == static_cast<float>(32 - 2 * different));
+      }
+    }
+  }
 }
 
 TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
@@ -45,16 +83,18 @@ TEST_CASE("sign_hash refuses widths it cannot pack, and says which it can", "[to
 }
 
 TEST_CASE("sign_hash: an index grown by rows equals one built at once", "[top_k]") {
-  test::prepared_call c({.rows = 400, .dim = 80});
-  const top_k::sign_hash policy(128, rows(1));
-  const auto at_once = test::index_of(policy, c);
+  test::prepared_call c({.rows = 401, .dim = 80});
   const kv_view kv = c.view();
-  auto grown = policy.make_index(80);
-  for (const index_t size : {1, 2, 255, 256, 257, 400}) grown.append(kv.shard(0, size));
-  CHECK(std::equal(at_once.signatures(), at_once.signatures() + 400 * at_once.words(),
-                   grown.signatures()));
-  CHECK_THROWS_AS(grown.append(kv.shard(0, 399)), std::invalid_argument);
-  CHECK(grown.rows() == 400);
+  for (const int bits : {32, 128}) {
+    const top_k::sign_hash policy(bits, rows(1));
+    const auto at_once = test::index_of(policy, c);
+    auto grown = policy.make_index(80);
+    for (const index_t size : {1, 2, 255, 256, 257, 258, 401}) grown.append(kv.shard(0, size));
+    CHECK(std::equal(at_once.signatures(), at_once.signatures() + at_once.bytes_of(401) / 8,
+                     grown.signatures()));
+    CHECK_THROWS_AS(grown.append(kv.shard(0, 400)), std::invalid_argument);
+    CHECK(grown.rows() == 401);
+  }
 }
 
 TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
@@ -62,7 +102,9 @@ TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
   const kv_view kv = c.view();
   const query_group queries = c.group();
   const attention_call<kv_view> call(queries, kv, {});
+  CHECK(top_k::sign_hash(32, rows(1)).bytes_scanned(call) == 500 * 4);
   CHECK(top_k::sign_hash(64, rows(1)).bytes_scanned(call) == 500 * 8);
+  CHECK(top_k::sign_hash(96, rows(1)).bytes_scanned(call) == 500 * 16);
   CHECK(top_k::sign_hash(256, rows(1)).bytes_scanned(call) == 500 * 32);
 }
 

@@ -10,14 +10,14 @@
 
 namespace vattn::top_k {
 
-/// Signs of `bits` random projections of each centred key, packed into 64-bit words.
+/// Signs of `bits` random projections of each centred key, packed into 64-bit words; 32 signs are half a
+/// word, so that two keys share one.
 class sign_hash_index {
 public:
   sign_hash_index(int bits, index_t key_dim)
-      : centre_(key_dim), dim_(key_dim), words_((bits + 63) / 64) {
+      : centre_(key_dim), dim_(key_dim), words_((bits + 63) / 64), bits_(bits) {
     for (index_t done = 0; done < bits; done += key_dim)
       turns_.emplace_back(key_dim, 1 + static_cast<std::uint64_t>(done));
-    bits_ = bits;
   }
 
   /// Takes in the rows [rows(), kv.rows()). O(bits log d) a key; allocates.
@@ -31,11 +31,11 @@ public:
     std::vector<float> x(static_cast<std::size_t>(2 * dim_));
     std::vector<row_t> odd = not_finite_;
     if (rows_ < frozen_centre::rows) odd.clear();
-    signatures_.resize(static_cast<std::size_t>(kv.rows() * words_));
+    signatures_.resize(static_cast<std::size_t>(bytes_of(kv.rows()) / 8));
     if (rows_ < frozen_centre::rows) centre_.settle(kv);
     for (index_t row = rows_ < frozen_centre::rows ? 0 : rows_; row < kv.rows(); ++row) {
       centre_.load(kv, row, x.data());
-      hash(x.data(), x.data() + dim_, signatures_.data() + row * words_);
+      store(row, x.data());
       for (index_t j = 0; j < dim_; ++j)
         if (!std::isfinite(x[static_cast<std::size_t>(j)])) {
           odd.push_back(static_cast<row_t>(row));
@@ -53,8 +53,15 @@ public:
   }
 
   index_t dim() const noexcept { return dim_; }
+  /// Words of a signature of its own; two keys share one word if `halves()`, the even row its low half.
   int words() const noexcept { return words_; }
+  bool halves() const noexcept { return bits_ == 32; }
   const std::uint64_t* signatures() const noexcept { return signatures_.data(); }
+  /// Bytes of the signatures of the first `rows` rows.
+  index_t bytes_of(index_t rows) const noexcept { return bytes_of(bits_, rows); }
+  static index_t bytes_of(int bits, index_t rows) noexcept {
+    return 8 * (bits == 32 ? (rows + 1) / 2 : rows * ((bits + 63) / 64));
+  }
   /// Rows with a NaN or infinite key, ascending.
   const std::vector<row_t>& not_finite() const noexcept { return not_finite_; }
 
@@ -71,17 +78,26 @@ public:
   }
 
 private:
+  /// `x` is the centred key, with as much scratch behind it.
+  void store(index_t row, float* x) noexcept {
+    if (!halves()) return hash(x, x + dim_, signatures_.data() + row * words_);
+    std::uint64_t signature;
+    hash(x, x + dim_, &signature);
+    std::uint64_t& word = signatures_[static_cast<std::size_t>(row / 2)];
+    word = row % 2 == 0 ? signature : (word & 0xFFFFFFFFU) | signature << 32U;
+  }
+
   std::vector<rotation> turns_;
   frozen_centre centre_;
   std::vector<std::uint64_t> signatures_;
   std::vector<row_t> not_finite_;
   index_t dim_, rows_ = 0;
-  int words_, bits_ = 0;
+  int words_, bits_;
 };
 
-/// Scores a key by the number of signs it shares with the query (64 words - 2 Hamming distance), ties by
-/// row number (Charikar, STOC 2002; the query is not centred, which keeps the ranking unbiased). The
-/// score is no log-weight. Reads bits / 8 bytes a key.
+/// Scores a key by the number of signs it shares with the query less those it does not, ties by row
+/// number (Charikar, STOC 2002; the query is not centred, which keeps the ranking unbiased). The
+/// score is no log-weight. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
 ///
 /// A weak predictor: 64 bits leave about 13 % of the mass to the sample where 4-bit codes leave 3 %.
 /// With it uniform sampling's certificates hold on average only.
@@ -107,7 +123,11 @@ public:
       std::uint64_t signature[4];
       index.hash(call.queries.data + h * call.queries.stride, ws.rotated.data(), signature);
       float* scores = seen.scores(h).data();
-      call.kernels.match_signs(index.signatures(), call.visible, index.words(), signature, scores);
+      if (index.halves())
+        match_halves(call.kernels, index.signatures(), call.visible, signature[0], scores);
+      else
+        call.kernels.match_signs(index.signatures(), call.visible, index.words(), signature,
+                                 scores);
       for (const row_t row : index.not_finite())
         if (row < call.visible) scores[row] = std::numeric_limits<float>::quiet_NaN();
       if (call.queries.logits.bias != nullptr || call.visible_to(h) < call.visible)
@@ -123,11 +143,32 @@ public:
 
   template <cache_view View>
   index_t bytes_scanned(const attention_call<View>& call) const noexcept {
-    return call.visible * ((bits_ + 63) / 64) * 8;
+    return sign_hash_index::bytes_of(bits_, call.visible);
   }
   basis coverage() const noexcept { return basis::measured_on_average; }
 
 private:
+  /// Signatures of 32 bits, two a word. Matched with (q, q) a word gives the sum of its two scores, with
+  /// (q, not q) their difference; all are small integers, exact in float.
+  static void match_halves(const kernels::table& kernels, const std::uint64_t* words, index_t rows,
+                           std::uint64_t signature, float* out) noexcept {
+    constexpr index_t block = 256;
+    const std::uint64_t same = signature | signature << 32U;
+    const std::uint64_t opposite = same ^ 0xFFFFFFFF00000000U;
+    float sums[block / 2];
+    float differences[block / 2];
+    for (index_t row = 0; row < rows; row += block) {
+      const index_t count = std::min(block, rows - row);
+      kernels.match_signs(words + row / 2, (count + 1) / 2, 1, &same, sums);
+      kernels.match_signs(words + row / 2, (count + 1) / 2, 1, &opposite, differences);
+      for (index_t pair = 0; pair < count / 2; ++pair) {
+        out[row + 2 * pair] = 0.5F * (sums[pair] + differences[pair]);
+        out[row + 2 * pair + 1] = 0.5F * (sums[pair] - differences[pair]);
+      }
+      if (count % 2 != 0) out[row + count - 1] = 0.5F * (sums[count / 2] + differences[count / 2]);
+    }
+  }
+
   /// Rows that a head does not see score -inf; other biases cannot be weighed against signs.
   template <cache_view View>
   static void mask(const attention_call<View>& call, int h, float* scores) noexcept {
