@@ -133,23 +133,31 @@ TEST_CASE("presets in proportion give the same bits for the same call", "[preset
 }
 
 TEST_CASE("the output's presets hold on every kind of synthetic head", "[presets]") {
+  // 7 or more of 20 draws beyond their own bounds, each with probability .1 at most: .0024 a head if the
+  // promise were only just kept; it is kept with much room.
   const auto check = [](const auto& functor) {
     for (const head_kind kind :
          {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
           head_kind::log_normal, head_kind::missed_key}) {
       const synthetic_head head = make_head(kind, 4096, 64, 48, 2, 21);
       workspace ws;
-      const result got =
-          functor(head.group(), head.view(), functor.make_index(head.view()), {4}, ws);
+      const auto index = functor.make_index(head.view());
       const exact_attention want = reference(head.group(), head.view());
-      for (int h = 0; h < 2; ++h) {
-        const certificate& c = got.certificates[static_cast<std::size_t>(h)];
-        CAPTURE(static_cast<int>(kind), h);
-        CHECK(c.holds());
-        CHECK(c.epsilon <= 0.2);
-        CHECK(c.density() < 0.4);
-        CHECK(relative_error(got.output.row(h), want.output.row(h)) <= c.epsilon);
+      int beyond[2] = {};
+      for (std::uint64_t step = 0; step < 20; ++step) {
+        const result got = functor(head.group(), head.view(), index, {.seed = 4, .step = step}, ws);
+        for (int h = 0; h < 2; ++h) {
+          const certificate& c = got.certificates[static_cast<std::size_t>(h)];
+          CAPTURE(static_cast<int>(kind), h, step);
+          REQUIRE(c.holds());
+          REQUIRE(c.epsilon <= 0.2);
+          REQUIRE(c.density() < 0.4);
+          if (relative_error(got.output.row(h), want.output.row(h)) > c.epsilon) ++beyond[h];
+        }
       }
+      CAPTURE(static_cast<int>(kind), beyond[0], beyond[1]);
+      CHECK(beyond[0] < 7);
+      CHECK(beyond[1] < 7);
     }
   };
   check(presets::uniform_output(epsilon{0.2}, delta{0.1}));

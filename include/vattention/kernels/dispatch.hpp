@@ -87,7 +87,8 @@ inline bool has_avx512() noexcept {
 #endif
 
 #if VATTN_NEON_KERNELS
-/// The NEON row with the dot product extension if this CPU has it.
+/// The NEON row with the dot product extension if this CPU has it. The portable row's loops serve where the
+/// compiler makes vectors of them, and for codes of single keys.
 inline table neon_row() noexcept {
   return {isa::neon,
           "neon",
@@ -96,6 +97,10 @@ inline table neon_row() noexcept {
           neon::max_of,
           neon::exp_shifted,
           neon::has_dot_product() ? neon::scan_codes_dot : neon::scan_codes,
+          scalar::dot_codes,
+          scalar::weigh_sums,
+          scalar::byte_norms,
+          scalar::within_reach,
           neon::scale_sums,
           neon::not_below,
           neon::match_signs,

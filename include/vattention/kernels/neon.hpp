@@ -20,6 +20,7 @@
 #include <cstring>
 
 #include "vattention/core/kv_view.hpp"
+#include "vattention/kernels/convert.hpp"
 #include "vattention/kernels/prefetch.hpp"
 
 namespace vattn::kernels::neon {
@@ -39,11 +40,20 @@ VATTN_ALWAYS_INLINE uint8x16_t load_bytes(const char* at) noexcept {
   return vld1q_u8(static_cast<const std::uint8_t*>(static_cast<const void*>(at)));
 }
 
-/// A chunk of a row from element j.
+/// A chunk of a row from element j: of q8_0 a quarter of a block, with its scale.
 template <element Type>
 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j) noexcept {
-  const char* at = row + j * size_of(Type);
-  if constexpr (Type == element::f32) {
+  const char* at = row + row_bytes(Type, j);
+  if constexpr (Type == element::q8_0) {
+    std::uint16_t bits;
+    std::memcpy(&bits, at, sizeof bits);
+    const auto* bytes =
+        static_cast<const std::int8_t*>(static_cast<const void*>(at + 2 + (j & 31)));
+    const int16x8_t wide = vmovl_s8(vld1_s8(bytes));
+    const float scale = f16_to_float(bits);
+    return {vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), scale),
+            vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(wide)), scale)};
+  } else if constexpr (Type == element::f32) {
     return {vreinterpretq_f32_u8(load_bytes(at)), vreinterpretq_f32_u8(load_bytes(at + 16))};
   } else if constexpr (Type == element::bf16) {
     const uint16x8_t v = vreinterpretq_u16_u8(load_bytes(at)), zero = vdupq_n_u16(0);
@@ -67,10 +77,10 @@ VATTN_ALWAYS_INLINE halves last_lanes(index_t count) noexcept {
 template <element Type>
 VATTN_ALWAYS_INLINE halves load_end(const char* row, index_t end, index_t count) noexcept {
   halves v;
-  if (end >= chunk) {
+  if (end >= chunk || Type == element::q8_0) {  // rows of q8_0 are whole chunks
     v = load_chunk<Type>(row, end - chunk);
   } else {
-    alignas(16) char part[std::size_t{chunk * size_of(Type)}] = {};
+    alignas(16) char part[std::size_t{chunk} * 4] = {};
     std::memcpy(part + (chunk - end) * size_of(Type), row,
                 static_cast<std::size_t>(end * size_of(Type)));
     v = load_chunk<Type>(part, 0);
@@ -184,8 +194,7 @@ void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t cou
               row_prefetch next) noexcept {
   constexpr int most = Heads == 1 ? 8 : 4;
   for (index_t k = 0; k < count; k += most) {
-    for (index_t r = k; r < k + most; ++r)
-      next.due(r, p.first * size_of(Type), p.size * size_of(Type));
+    for (index_t r = k; r < k + most; ++r) next.due_values<Type>(r, p.first, p.size);
     const bool few = most == 4 || count - k <= 4;
     if (few) dot_some<Type, Heads, 4>(p, rows + k, i + k, count - k, h);
     if constexpr (most > 4) {
@@ -263,6 +272,8 @@ inline void dot_rows(element type, const void* const* rows, index_t count, index
     dot_typed<element::bf16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else if (type == element::f16) {
     dot_typed<element::f16>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
+  } else if (type == element::q8_0) {
+    dot_typed<element::q8_0>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   } else {
     dot_typed<element::f32>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
   }

@@ -84,14 +84,16 @@ inline double exp_shifted(const float* x, index_t count, float shift, float* out
   for (; i + 8 <= count; i += 8) {
     const float32x4_t first = exp_of(vsubq_f32(vld1q_f32(x + i), minus));
     const float32x4_t second = exp_of(vsubq_f32(vld1q_f32(x + i + 4), minus));
-    vst1q_f32(out + i, first);
-    vst1q_f32(out + i + 4, second);
+    if (out != nullptr) {
+      vst1q_f32(out + i, first);
+      vst1q_f32(out + i + 4, second);
+    }
     add_wide(first, a[0], b[0]);
     add_wide(second, a[1], b[1]);
   }
   for (; i + 4 <= count; i += 4) {
     const float32x4_t e = exp_of(vsubq_f32(vld1q_f32(x + i), minus));
-    vst1q_f32(out + i, e);
+    if (out != nullptr) vst1q_f32(out + i, e);
     add_wide(e, a[0], b[0]);
   }
   if (i < count) {
@@ -101,7 +103,7 @@ inline double exp_shifted(const float* x, index_t count, float shift, float* out
     for (index_t k = 0; k < left; ++k) part[k] = x[i + k];
     const float32x4_t e = exp_of(vsubq_f32(vld1q_f32(part), minus));
     vst1q_f32(part, e);
-    for (index_t k = 0; k < left; ++k) out[i + k] = part[k];
+    for (index_t k = 0; out != nullptr && k < left; ++k) out[i + k] = part[k];
     add_wide(e, a[0], b[0]);
   }
   return vaddvq_f64(vaddq_f64(vaddq_f64(a[0], a[1]), vaddq_f64(b[0], b[1])));

@@ -89,7 +89,7 @@ void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
     for (auto& sum : head) sum = {vdupq_n_f32(0), vdupq_n_f32(0)};
   index_t i = 0;
   for (; i + 4 <= p.count; i += 4) {
-    for (index_t r = i; r < i + 4; ++r) next.due(r, j * size_of(Type), size * size_of(Type));
+    for (index_t r = i; r < i + 4; ++r) next.due_values<Type>(r, j, size);
     VATTN_UNROLL
     for (int g = 0; g < Heads; ++g) w[g] = vld1q_f32(weights + g * p.weight_stride + i);
     sum_row<Type, End, 0>(p, i, j, w, s);
@@ -98,7 +98,7 @@ void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
     sum_row<Type, End, 3>(p, i + 3, j, w, s);
   }
   for (; i < p.count; ++i) {
-    next.due(i, j * size_of(Type), size * size_of(Type));
+    next.due_values<Type>(i, j, size);
     VATTN_UNROLL
     for (int g = 0; g < Heads; ++g) w[g] = vdupq_n_f32(weights[g * p.weight_stride + i]);
     sum_row<Type, End, 0>(p, i, j, w, s);
@@ -151,7 +151,7 @@ VATTN_ALWAYS_INLINE float32x4_t norms_of_four(const sum_pass& p, index_t i) noex
 template <element Type>
 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) noexcept {
   for (index_t i = 0; i < p.count; i += 4) {
-    for (index_t r = i; r < i + 4; ++r) next.due(r, 0, p.dim * size_of(Type));
+    for (index_t r = i; r < i + 4; ++r) next.due_values<Type>(r, 0, p.dim);
     put_sums(norms + i, norms_of_four<Type>(p, i), p.count - i, false);
   }
 }
@@ -190,6 +190,8 @@ inline void sum_rows(element type, const void* const* rows, index_t count, index
     sum_typed<element::bf16>(p, upcoming, heads, norms);
   } else if (type == element::f16) {
     sum_typed<element::f16>(p, upcoming, heads, norms);
+  } else if (type == element::q8_0) {
+    sum_typed<element::q8_0>(p, upcoming, heads, norms);
   } else {
     sum_typed<element::f32>(p, upcoming, heads, norms);
   }

@@ -140,8 +140,8 @@ private:
     for (const row_t row : next) *records++ = fine.record(row);
     call.kernels.dot_codes(book.bits(), ws.addresses.data(), count,
                            static_cast<index_t>(next.size()), fine.words(), book.lookup(),
-                           ws.query_codes.data(), key_code::padded(call.kv.key_dim()),
-                           call.heads(), ws.code_dots.data(), batch);
+                           ws.query_codes.data(), key_code::padded(call.kv.key_dim()), call.heads(),
+                           ws.code_dots.data(), batch);
     std::uint16_t factors[batch], errors[batch];
     float norms[batch], spreads[batch];
     for (std::size_t i = 0; i < rows.size(); ++i) {
