@@ -134,8 +134,9 @@ TEST_CASE("presets in proportion give the same bits for the same call", "[preset
 
 TEST_CASE("the output's presets hold on every kind of synthetic head", "[presets]") {
   // 7 or more of 20 draws beyond their own bounds, each with probability .1 at most: .0024 a head if the
-  // promise were only just kept; it is kept with much room.
-  const auto check = [](const auto& functor) {
+  // promise were only just kept; it is kept with much room. `fast` promises on average only: it is judged by
+  // the epsilon asked.
+  const auto check = [](const auto& functor, bool by_asked = false) {
     for (const head_kind kind :
          {head_kind::sharp, head_kind::mixed, head_kind::flat, head_kind::power_law,
           head_kind::log_normal, head_kind::missed_key}) {
@@ -152,7 +153,8 @@ TEST_CASE("the output's presets hold on every kind of synthetic head", "[presets
           REQUIRE(c.holds());
           REQUIRE(c.epsilon <= 0.2);
           REQUIRE(c.density() < 0.4);
-          if (relative_error(got.output.row(h), want.output.row(h)) > c.epsilon) ++beyond[h];
+          const double bound = by_asked ? 0.2 : c.epsilon;
+          if (relative_error(got.output.row(h), want.output.row(h)) > bound) ++beyond[h];
         }
       }
       CAPTURE(static_cast<int>(kind), beyond[0], beyond[1]);
@@ -163,5 +165,5 @@ TEST_CASE("the output's presets hold on every kind of synthetic head", "[presets
   check(presets::uniform_output(epsilon{0.2}, delta{0.1}));
   check(presets::proportional(epsilon{0.2}, delta{0.1}));
   check(presets::standard(epsilon{0.2}, delta{0.1}));
-  check(presets::fast(epsilon{0.2}, delta{0.1}));
+  check(presets::fast(epsilon{0.2}, delta{0.1}), true);
 }

@@ -75,10 +75,9 @@ struct attention_call {
         if (static_cast<index_t>(row_of(i)) >= sees) dots[i] = hidden;
   }
 
-  /// True if a logit is no more than `scale` times q.k, whatever the row.
-  bool scales_only() const noexcept {
-    return queries.logits.softcap == 0.0F && queries.logits.bias == nullptr &&
-           queries.logits.visible_of == nullptr;
+  /// True if the logits of rows [0, last) are no more than `scale` times q.k.
+  bool scales_only(index_t last) const noexcept {
+    return queries.logits.softcap == 0.0F && queries.logits.bias == nullptr && last <= shared;
   }
   /// The logit of a row whose product q.k is larger by `more` than the one that `logit` stands for.
   float moved_logit(int head, row_t row, float logit, float more) const noexcept {

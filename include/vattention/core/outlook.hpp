@@ -86,8 +86,9 @@ index_t least_size(index_t low, index_t high, Holds holds) noexcept {
 }
 
 /// A size in (low, high] at which a variance, which falls with the size, is at most `largest`; `high` if it is
-/// above that everywhere. The least such size where the variance is a power of the size; else within 3 %, or
-/// what six steps of interpolation between logarithms have left. Four evaluations as a rule.
+/// above that everywhere. Interpolates between logarithms, and halves what is left where that did not: the
+/// least such size after four evaluations where the variance is near to a power of the size, and what twelve
+/// steps have left anyway.
 template <class Variance>
 index_t size_for_variance(index_t low, index_t high, double largest, Variance variance) noexcept {
   index_t less = low + 1;
@@ -96,9 +97,11 @@ index_t size_for_variance(index_t low, index_t high, double largest, Variance va
   index_t size = high;
   double below = variance(size);
   if (!(below <= largest)) return high;
-  for (int step = 0; step < 6 && size - less > 1; ++step) {
-    if (step >= 2 && below >= 0.97 * largest) break;
-    const double share = std::log(above / largest) / std::log(above / below);
+  index_t before = 2 * (size - less);
+  for (int step = 0; step < 12 && size - less > 1; ++step) {
+    const bool stuck = !(below > 0.0) || 2 * (size - less) > before;
+    before = size - less;
+    const double share = stuck ? 0.5 : std::log(above / largest) / std::log(above / below);
     const double ratio = static_cast<double>(size) / static_cast<double>(less);
     const double guess = std::ceil(static_cast<double>(less) * std::pow(ratio, share));
     const index_t middle = std::clamp(static_cast<index_t>(guess), less + 1, size - 1);

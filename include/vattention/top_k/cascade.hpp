@@ -172,7 +172,7 @@ private:
     const tempering by = coarse_.tempered();
     for (std::size_t i = 0; i < rows.size(); ++i)
       logit[i] = untempered(logit[i], spreads[i], by, per_square);
-    if (call.scales_only()) {
+    if (call.queries.logits.softcap == 0.0F) {
       for (std::size_t i = 0; i < rows.size(); ++i) t[i] = logit[i] + call.scale * t[i];
     } else {
       for (std::size_t i = 0; i < rows.size(); ++i)

@@ -115,7 +115,7 @@ public:
       index.error_norms(at, count, norms);
       for (int h = 0; h < call.heads(); ++h) {
         float* t = ws.seen.scores(h).data() + at;
-        if (call.scales_only()) {
+        if (call.scales_only(at + count)) {
           call.kernels.weigh_sums(ws.code_dots.data() + h * workspace::block, index.factors() + at,
                                   norms, count, terms[h], t);
           continue;
