@@ -164,9 +164,37 @@ inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, inde
   }
 }
 
+/// Ones in each 64-bit word, by a table of half bytes.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i count_ones(__m256i v) noexcept {
+  const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
+                                        1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i half = _mm256_set1_epi8(15);
+  const __m256i low = _mm256_shuffle_epi8(ones, _mm256_and_si256(v, half));
+  const __m256i high = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(v, 4), half));
+  return _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256());
+}
+
+/// Signatures of one word, four at a time; returns how many were matched.
+VATTN_AVX2 inline index_t match_words(const std::uint64_t* signatures, index_t count,
+                                      std::uint64_t query, float* out) noexcept {
+  const __m256i q = _mm256_set1_epi64x(static_cast<long long>(query));
+  const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+  index_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const __m256i s =
+        _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(signatures + i)));
+    const __m256i different = _mm256_permutevar8x32_epi32(count_ones(_mm256_xor_si256(s, q)), even);
+    const __m128i twice = _mm_slli_epi32(_mm256_castsi256_si128(different), 1);
+    _mm_storeu_ps(out + i, _mm_cvtepi32_ps(_mm_sub_epi32(_mm_set1_epi32(64), twice)));
+  }
+  _mm256_zeroupper();
+  return i;
+}
+
 VATTN_AVX2 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
                                    const std::uint64_t* query, float* out) noexcept {
-  for (index_t i = 0; i < count; ++i, signatures += words) {
+  index_t i = words == 1 ? match_words(signatures, count, *query, out) : 0;
+  for (signatures += i * words; i < count; ++i, signatures += words) {
     int different = 0;
     for (int w = 0; w < words; ++w) different += std::popcount(signatures[w] ^ query[w]);
     out[i] = static_cast<float>(64 * words - 2 * different);
