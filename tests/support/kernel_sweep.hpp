@@ -421,8 +421,10 @@ inline void check_scan_shape(const kernels::table& row, int bits, index_t blocks
   std::vector<int> code(static_cast<std::size_t>(keys * dims));
   for (int& c : code) c = static_cast<int>(engine() % (1u << bits));
   if (extreme) std::fill(code.begin(), code.end(), (1 << bits) - 1);
+  const unsigned largest = bits == 2 ? 32 : 255;
   std::vector<std::uint8_t> levels(16);
-  for (auto& l : levels) l = static_cast<std::uint8_t>(extreme ? 255 : engine() % 256);
+  for (auto& l : levels)
+    l = static_cast<std::uint8_t>(extreme ? largest : engine() % (largest + 1));
   std::vector<std::int8_t> x(static_cast<std::size_t>(heads * x_stride));
   for (auto& v : x) v = static_cast<std::int8_t>(static_cast<int>(engine() % 255) - 127);
   if (extreme) std::fill(x.begin(), x.end(), std::int8_t{-127});
@@ -434,7 +436,7 @@ inline void check_scan_shape(const kernels::table& row, int bits, index_t blocks
       std::int32_t sum = 0;
       for (index_t d = 0; d < dims; ++d) {
         const int c = code[static_cast<std::size_t>(key * dims + d)];
-        const int level = bits == 4 ? levels[static_cast<std::size_t>(c)] : c;
+        const int level = bits == 2 || bits == 4 ? levels[static_cast<std::size_t>(c)] : c;
         sum += level * x[static_cast<std::size_t>(h * x_stride + d)];
       }
       want[static_cast<std::size_t>(h * out_stride + key)] = sum;

@@ -35,7 +35,7 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i query_bytes(const std::int8_t* x) noexcep
   return _mm256_set1_epi32(four);
 }
 
-/// The 16 levels of 4-bit codes, in each 128-bit lane.
+/// The levels of 2- or 4-bit codes, in each 128-bit lane.
 VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i level_table(const std::uint8_t* levels) noexcept {
   return _mm256_broadcastsi128_si256(
       _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(levels))));
@@ -49,7 +49,7 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i field_levels(__m256i codes, int field,
   const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << Bits) - 1));
   const __m256i moved = field == 0 ? codes : _mm256_srli_epi32(codes, Bits * field);
   const __m256i code = _mm256_and_si256(moved, mask);
-  return Bits == 4 ? _mm256_shuffle_epi8(table, code) : code;
+  return Bits == 1 ? code : _mm256_shuffle_epi8(table, code);
 }
 
 /// Sums of the four byte products of each 32-bit lane: in 16 bits for small levels; otherwise of the levels
@@ -61,10 +61,10 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i pair_sums(__m256i level, __m256i q) noexc
   return _mm256_maddubs_epi16(_mm256_abs_epi8(signed_level), _mm256_sign_epi8(q, signed_level));
 }
 
-/// Pair sums that 16 bits hold one on another: |sum| <= 2 * 127 * level.
+/// Pair sums that 16 bits hold one on another: |sum| <= 2 * 127 * level, and levels of 2 bits are at most 32.
 template <int Bits>
 inline constexpr int pairs_held = Bits == 1   ? 128
-                                  : Bits == 2 ? 40
+                                  : Bits == 2 ? 4
                                               : 1;
 
 /// 128 times the sum of a query's `count` bytes where the levels have lost 128, else 0.

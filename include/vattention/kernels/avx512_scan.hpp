@@ -41,7 +41,7 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i query_bytes(const std::int8_t* x) noexc
   return _mm512_set1_epi32(four);
 }
 
-/// The 16 levels of 4-bit codes, in each 128-bit lane.
+/// The levels of 2- or 4-bit codes, in each 128-bit lane.
 VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i level_table(const std::uint8_t* levels) noexcept {
   return _mm512_broadcast_i32x4(
       _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(levels))));
@@ -56,7 +56,7 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i field_levels(__m512i codes, int field,
   const auto shift = static_cast<unsigned>(Bits * field);
   const __m512i moved = field == 0 ? codes : _mm512_srli_epi32(codes, shift);
   const __m512i code = _mm512_and_si512(moved, mask);
-  return Bits == 4 ? _mm512_shuffle_epi8(table, code) : code;
+  return Bits == 1 ? code : _mm512_shuffle_epi8(table, code);
 }
 
 /// What all tiles of a scan share.

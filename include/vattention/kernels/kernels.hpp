@@ -58,8 +58,8 @@ struct table {
   /// Codes of `bits` 1, 2, 4 or 8 lie in blocks of 16 keys. A block is `words` words of 64 bytes;
   /// byte 4 k + b of word t belongs to key k (0..15) and holds, in bits [bits*f, bits*(f+1)), the
   /// code of dimension `t * per + 4 f + b`, with `per = 32 / bits` dimensions a word and
-  /// f = 0..(8/bits - 1). A code of 1, 2 or 8 bits stands for itself, one of 4 bits for the unsigned
-  /// byte levels[c]; 16 entries are readable.
+  /// f = 0..(8/bits - 1). A code of 1 or 8 bits stands for itself, one of 2 or 4 bits for the
+  /// unsigned byte levels[c], which is at most 32 for 2 bits; 16 entries are readable.
   /// out[h * out_stride + 16 * block + k] = sum_dim levels[code] * x[h * x_stride + dim] for the
   /// `words * per` dimensions; |x| <= 127 and at most 4096 dimensions, so nothing overflows.
   void (*scan_codes)(int bits, const std::uint8_t* codes, index_t blocks, index_t words,

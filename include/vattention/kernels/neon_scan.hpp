@@ -217,7 +217,8 @@ void scan_all(int bits, const std::uint8_t* codes, index_t blocks, index_t words
   for (int f = 0; bits * f < 4; ++f) {
     for (int n = 0; n < 16; ++n) {
       const int code = (n >> (bits * f)) & ((1 << bits) - 1);
-      p.levels[f][n] = static_cast<std::int8_t>((bits == 4 ? levels[code] : code) - 128);
+      p.levels[f][n] =
+          static_cast<std::int8_t>((bits == 2 || bits == 4 ? levels[code] : code) - 128);
     }
   }
   std::int32_t start[most];

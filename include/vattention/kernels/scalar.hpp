@@ -111,7 +111,7 @@ inline double exp_shifted(const float* x, index_t count, float shift, float* out
 inline std::uint8_t field_level(int bits, std::uint8_t byte, int field,
                                 const std::uint8_t* levels) noexcept {
   const int code = (byte >> (bits * field)) & ((1 << bits) - 1);
-  return bits == 4 ? levels[code] : static_cast<std::uint8_t>(code);
+  return bits == 2 || bits == 4 ? levels[code] : static_cast<std::uint8_t>(code);
 }
 
 /// The levels of field f of one word of codes, byte for byte.

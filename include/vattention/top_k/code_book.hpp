@@ -12,10 +12,9 @@
 namespace vattn::top_k {
 
 /// Codes of 1, 2, 4, 6 or 8 bits a coordinate. A code c stands for the odd-symmetric integer level(c); a
-/// key is its codes and one factor. 1 bit: the sign. 2 and 4 bits: quantisers of a normal coordinate (J. Max,
-/// "Quantizing for minimum distortion", 1960), scaled to the key's root mean square: with 2 bits the best of
-/// equal steps, which loses 1 % more variance than the best of all (.1188 against .1175) and needs no table
-/// in a scan; with 4 the best of all. 6 and 8 bits: equal steps up to the key's largest coordinate.
+/// key is its codes and one factor. 1 bit: the sign. 2 and 4 bits: the Lloyd-Max quantiser of a normal
+/// coordinate (J. Max, "Quantizing for minimum distortion", 1960), scaled to the key's root mean square; the
+/// thresholds nest. 6 and 8 bits: equal steps up to the key's largest coordinate.
 ///
 /// Packed as one or two bit planes (6 = 4 + 2) in the layout of `kernels::table::scan_codes`.
 class code_book {
@@ -40,8 +39,8 @@ public:
   const std::uint8_t* lookup() const noexcept { return lookup_.data(); }
 
   /// sum q level = level_times() S + level_plus() sum q, with S the scan's sum (first plane + 16 second).
-  int level_times() const noexcept { return bits_ == 4 ? 1 : 2; }
-  int level_plus() const noexcept { return bits_ == 4 ? -128 : 1 - (1 << bits_); }
+  int level_times() const noexcept { return normal() ? 1 : 2; }
+  int level_plus() const noexcept { return normal() ? -middle() : 1 - (1 << bits_); }
 
   int level(int code) const noexcept { return levels_[static_cast<std::size_t>(code)]; }
 
@@ -60,23 +59,32 @@ public:
     if (bits_ == 4)
       for (const float threshold : four_bit_thresholds) magnitude += at > rms * threshold ? 1 : 0;
     else if (bits_ == 2)
-      magnitude = at > rms * two_bit_step ? 1 : 0;
+      magnitude = at > rms * two_bit_threshold ? 1 : 0;
     return x < 0.0F ? half - 1 - magnitude : half + magnitude;
   }
 
 private:
-  static constexpr float two_bit_step = .9957F;
+  static constexpr float two_bit_threshold = .9816F;
   static constexpr std::array<float, 7> four_bit_thresholds{.2582F,  .5224F,  .7996F, 1.0993F,
                                                             1.4371F, 1.8435F, 2.4008F};
 
+  /// True for the quantisers of a normal coordinate whose levels are not in equal steps.
+  bool normal() const noexcept { return bits_ == 2 || bits_ == 4; }
+  /// The byte between those of the two levels next to 0. Small for 2 bits, so that sums of bytes stay small.
+  int middle() const noexcept { return bits_ == 2 ? 10 : 128; }
+
   int level_of(int code) const noexcept {
-    return bits_ == 4 ? static_cast<int>(byte_of(code)) - 128 : 2 * code + 1 - (1 << bits_);
+    return normal() ? static_cast<int>(byte_of(code)) - middle() : 2 * code + 1 - (1 << bits_);
   }
   std::uint8_t byte_of(int code) const noexcept {
-    static constexpr std::array<int, 8> magnitudes{6, 18, 31, 44, 58, 75, 96, 127};
-    if (bits_ != 4) return static_cast<std::uint8_t>(code);
-    const int size = magnitudes[static_cast<std::size_t>(code >= 8 ? code - 8 : 7 - code)];
-    return static_cast<std::uint8_t>(128 + (code >= 8 ? size : -size));
+    static constexpr std::array<int, 2> two{3, 10};
+    static constexpr std::array<int, 8> four{6, 18, 31, 44, 58, 75, 96, 127};
+    if (!normal()) return static_cast<std::uint8_t>(code);
+    const int half = 1 << (bits_ - 1);
+    const auto magnitude = static_cast<std::size_t>(code >= half ? code - half : half - 1 - code) %
+                           static_cast<std::size_t>(half);
+    const int size = bits_ == 2 ? two[magnitude] : four[magnitude];
+    return static_cast<std::uint8_t>(middle() + (code >= half ? size : -size));
   }
 
   int bits_;
