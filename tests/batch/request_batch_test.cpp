@@ -97,7 +97,7 @@ TEST_CASE("a batch of tensors is what a loop over sequences and heads makes of i
     }
 }
 
-TEST_CASE("sequences, sinks and biases go where they belong; what is not wanted is left out") {
+TEST_CASE("sequences, sinks and biases go where they belong, and what is not wanted is left out") {
   engine_step e;
   batch_tensors t = e.tensors();
   t.log_sum_exp = nullptr;
