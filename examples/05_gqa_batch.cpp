@@ -36,6 +36,9 @@ int main() {
   std::vector<vattn::synthetic_head> heads;
   std::vector<vattn::kv_view> views;
   std::vector<decltype(attend)::index_type> indices;
+  heads.reserve(batch * kv_heads);
+  views.reserve(batch * kv_heads);
+  indices.reserve(batch * kv_heads);
   for (int i = 0; i < batch * kv_heads; ++i)
     heads.push_back(vattn::make_head(vattn::head_kind::power_law, 3000 + 500 * (i / kv_heads), d, d,
                                      query_heads / kv_heads, static_cast<std::uint64_t>(i)));

@@ -35,13 +35,18 @@ public:
   /// Of no row. `sinks`: a learned logit each head, or null; one that is neither finite nor -inf makes the
   /// sum NaN.
   void clear(const float* sinks = nullptr) const noexcept {
-    constexpr double none = -std::numeric_limits<double>::infinity();
+    const double none = -std::numeric_limits<double>::infinity();
     for (int h = 0; h < heads_; ++h) {
-      const double sink = sinks != nullptr ? static_cast<double>(sinks[h]) : none;
-      max(h) = std::isfinite(sink) ? sink : none;
-      sum(h) = std::isfinite(sink) ? 1.0
-               : sink == none      ? 0.0
-                                   : std::numeric_limits<double>::quiet_NaN();
+      max(h) = none;
+      sum(h) = 0.0;
+      if (sinks == nullptr) continue;
+      const auto sink = static_cast<double>(sinks[h]);
+      if (std::isfinite(sink)) {
+        max(h) = sink;
+        sum(h) = 1.0;
+      } else if (sink != none) {
+        sum(h) = std::numeric_limits<double>::quiet_NaN();
+      }
     }
     std::fill_n(numerator_, heads_ * value_dim_, 0.0);
   }
