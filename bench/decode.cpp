@@ -150,17 +150,24 @@ void enter_predictor(race& all, arena& a, const settings& s, const std::string& 
         [bits = name == "sign32" ? 32 : 64](extent k) { return vattn::top_k::sign_hash(bits, k); });
 }
 
-/// `presets::standard`, and its twin that looks at the clock.
-void enter_verified(race& all, arena& a, const settings& s) {
+/// A preset of the library and its twin that looks at the clock.
+template <class Preset, class TopK>
+void enter_preset(race& all, arena& a, const settings& s, const std::string& name,
+                  Preset /*preset*/, TopK top_k) {
   const functor_pair functors(
-      vattn::static_indices::sink_window(32, 64), vattn::top_k::cascade(2, 4),
+      vattn::static_indices::sink_window(32, 64), std::move(top_k),
       vattn::base_sampling::proportional(),
       vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
       vattn::dynamic_sampling::proportional());
-  static_assert(
-      std::same_as<std::remove_cvref_t<decltype(functors.plain)>,
-                   decltype(vattn::presets::standard(vattn::epsilon{0.1}, vattn::delta{0.1}))>);
-  enter_functor(all, a, "standard", functors, make_indices(functors.plain.top_k(), a));
+  static_assert(std::same_as<std::remove_cvref_t<decltype(functors.plain)>,
+                             std::invoke_result_t<Preset, vattn::epsilon, vattn::delta>>);
+  enter_functor(all, a, name, functors, make_indices(functors.plain.top_k(), a));
+}
+
+void enter_verified(race& all, arena& a, const settings& s) {
+  enter_preset(all, a, s, "standard", vattn::presets::standard, vattn::top_k::cascade(2, 4));
+  enter_preset(all, a, s, "proportional", vattn::presets::proportional,
+               vattn::top_k::key_code(4, vattn::rows(0)));
 }
 
 void enter_peers(race& all, arena& a, int threads) {

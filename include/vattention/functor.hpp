@@ -284,7 +284,7 @@ private:
   /// The dense kernel on everything visible; its result bit for bit.
   template <cache_view View>
   result read_all(const attention_call<View>& call, workspace& ws, int looks) const noexcept {
-    const index_t codes = index_bytes(call, looks > 0, ws.draws.refined.size());
+    const index_t codes = index_bytes(call, looks > 0, ws.draws.met.size());
     result all = detail::dense_checked(call, ws, codes, looks);
     for (int h = 0; h < call.heads(); ++h) {
       ws.certificates[h].epsilon_asked = budget_.asked();
@@ -318,8 +318,8 @@ private:
     state.rows_total() = static_cast<double>(call.visible - hidden - beyond);
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
-    state.bytes_touched() = static_cast<double>(
-        bytes_touched(call, hidden, ws.draws.refined.size(), ws.drawn.size(), ws));
+    state.bytes_touched() =
+        static_cast<double>(bytes_touched(call, hidden, ws.draws.met.size(), ws.drawn.size(), ws));
     state.value_squares() = ws.value_square * state.rows_total();
   }
 

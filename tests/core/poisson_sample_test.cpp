@@ -192,8 +192,8 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
 
 /// Every drawn row was refined; returns the number refined.
 index_t check_refined(poisson_call<top_k::cascade>& s) {
-  for (const row_t row : s.drawn()) REQUIRE(s.c.ws.draws.refined.contains(row));
-  return s.c.ws.draws.refined.size();
+  for (const row_t row : s.drawn()) REQUIRE(s.c.ws.draws.met.contains(row));
+  return s.c.ws.draws.met.size();
 }
 
 poisson_call<top_k::key_code> one_level(const test::cache_shape& shape = {3000, 64, 3}) {

@@ -80,7 +80,9 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   fill(ws.draws.constants, 8 * 3);
   fill(ws.draws.numbers, rows);
   fill(ws.draws.shares, 3 * rows);
-  fill(ws.draws.fresh, rows);
+  fill(ws.draws.waiting.rows, rows);
+  fill(ws.draws.waiting.numbers, rows);
+  fill(ws.draws.waiting.logs, 3 * rows);
   fill(ws.draws.histograms, 3 * share_histogram::buckets);
   fill(ws.draws.scales, 3);
   fill(ws.lower, rows);

@@ -11,6 +11,7 @@ TEST_CASE("proposals of the avx512 row keep the contract", "[kernels]") {
   check_weigh_sums(row);
   check_byte_norms(row);
   check_within_reach(row);
+  check_proposal_logs(row);
 }
 
 }  // namespace vattn::test

@@ -10,6 +10,7 @@ TEST_CASE("proposals of the scalar row keep the contract", "[kernels]") {
   check_weigh_sums(row);
   check_byte_norms(row);
   check_within_reach(row);
+  check_proposal_logs(row);
 }
 
 TEST_CASE("the rough logarithm is never above the exact one, and at most .09 below", "[kernels]") {

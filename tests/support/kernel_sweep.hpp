@@ -627,6 +627,59 @@ inline void check_within_reach(const kernels::table& row) {
   }
 }
 
+/// Against the definition in double; NaN, infinities and what cannot be predicted are among the weights.
+inline void check_proposal_logs(const kernels::table& row) {
+  constexpr index_t most = 300;
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+  constexpr float largest = std::numeric_limits<float>::max();
+  std::vector<float> t = random_floats(most, 31), norms = random_floats(most, 32);
+  std::vector<float> finer = random_floats(most, 33);
+  for (float& x : t) x = 4.0F * x - 30.0F;
+  for (float& x : finer) x = 4.0F * x - 50.0F;
+  for (float& x : norms) x = std::fabs(x);
+  t[2] = t[130] = -infinity;
+  t[3] = nan_value;
+  t[4] = infinity;
+  t[5] = largest;
+  norms[6] = infinity;
+  norms[7] = 1e4F;
+  finer[8] = nan_value;
+  finer[9] = infinity;
+  finer[10] = finer[2] = -infinity;
+  const kernels::proposal_terms first{25.0F, -8.0F, 0.9F}, second{44.0F, -9.0F, 0.0F};
+  const auto expected = [&](std::size_t i, bool with_norms, bool lowers) {
+    if (t[i] == -infinity) return -HUGE_VAL;
+    double x = std::max(static_cast<double>(t[i]) + 25.0, -8.0);
+    if (with_norms) x += 0.9F * static_cast<double>(norms[i]);
+    if (std::isnan(t[i]) || t[i] >= largest || !(x < 64.0)) return static_cast<double>(largest);
+    const double better = std::max(static_cast<double>(finer[i]) + 44.0, -9.0);
+    return lowers && better < x && !std::isnan(finer[i]) ? better : x;
+  };
+  for (const bool with_norms : {true, false})
+    for (const bool lowers : {true, false})
+      for (index_t count = 0; count <= most; count += count < 70 ? 1 : 115) {
+        CAPTURE(row.name, with_norms, lowers, count);
+        std::vector<float> out(static_cast<std::size_t>(count) + 1, 12345.0F);
+        const auto call = [&](const float* from, float* to) {
+          row.proposal_logs(from, with_norms ? norms.data() : nullptr, first,
+                            lowers ? finer.data() : nullptr, second, count, to);
+        };
+        call(t.data(), out.data());
+        CHECK(out.back() == 12345.0F);
+        out.pop_back();
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          const double want = expected(i, with_norms, lowers);
+          CAPTURE(i, out[i], want);
+          REQUIRE((static_cast<double>(out[i]) == want ||
+                   std::fabs(static_cast<double>(out[i]) - want) < 1e-5));
+        }
+        std::vector<float> in_place(t.begin(), t.begin() + count);
+        call(in_place.data(), in_place.data());
+        CHECK(in_place == out);
+      }
+}
+
 /// Against the definition; NaN and infinities are among the numbers, ties at the threshold too.
 inline void check_not_below(const kernels::table& row) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -707,6 +760,7 @@ inline void check_quick(const kernels::table& row) {
   check_weigh_sums(row);
   check_byte_norms(row);
   check_within_reach(row);
+  check_proposal_logs(row);
   check_scale_sums(row);
   check_not_below(row);
   check_random_blocks(row);

@@ -110,9 +110,7 @@ private:
     return chance;
   }
   /// True for a row of the last look.
-  bool fresh(index_t row) const noexcept {
-    return state_.refined.contains(static_cast<row_t>(row));
-  }
+  bool fresh(index_t row) const noexcept { return state_.met.contains(static_cast<row_t>(row)); }
 
   /// The bounds of the rows not drawn yet, relative to the largest of them.
   void count_shares(int h) noexcept {
@@ -143,7 +141,7 @@ private:
     const auto first = static_cast<std::uint64_t>(d_.call.kv.first_row()) +
                        (static_cast<std::uint64_t>(state_.draws_made++) << 40U);
     d_.drawn.begin_growth();
-    state_.refined.reset(rows());
+    state_.met.reset(rows());
     for (index_t row = 0; row < rows(); ++row) {
       if (state_.ranks.contains(static_cast<row_t>(row))) continue;
       const double chance = chance_of(row);
@@ -151,7 +149,7 @@ private:
       const threshold_t most = threshold_above(chance);
       if (stream.u32(first + static_cast<std::uint64_t>(row)) > most) continue;
       d_.drawn.append(static_cast<row_t>(row), most);
-      state_.refined.add(static_cast<row_t>(row));
+      state_.met.add(static_cast<row_t>(row));
     }
     for (const row_t row : d_.drawn.rows_from(d_.drawn.fresh())) state_.ranks.add(row);
   }

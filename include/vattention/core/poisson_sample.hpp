@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "vattention/core/drawing.hpp"
 #include "vattention/core/share_histogram.hpp"
 #include "vattention/core/stream_reader.hpp"
+#include "vattention/core/weight_sum.hpp"
 
 namespace vattn {
 
@@ -20,9 +22,8 @@ namespace vattn {
 /// rows with u_i <= c_h a_hi g1_hi alone, a its reach, and g_hi = min(a_hi g1_hi, g2_hi).
 ///
 /// A row costs a random number, a pass of exp for the sum of the weights, and at each look one comparison of
-/// logarithms a head (`kernels::table::within_reach`), which takes a hair too many; p_i is formed for these
-/// alone. Per row and head nothing is kept but its log-weight, in ws.seen; at a refined row that of the first
-/// level which stands for its proposal.
+/// logarithms a head (`kernels::table::within_reach`), which takes a hair too many. For these alone the
+/// logarithm of g is kept from then on (`waiting_rows`), and p_i is formed for those that may be drawn.
 ///
 /// The sum that scales the second level is estimated from the rows refined at the first look and kept: it
 /// depends on u, which biases the estimates by less than the certificate's stopping does (.1 % measured).
@@ -37,20 +38,21 @@ public:
   void begin(index_t size) noexcept {
     d_.ws.seen.exclude(d_.ws.exact.rows());
     number_rows();
-    state_.ranks.reset(rows());
-    state_.refined.reset(rows());
+    state_.met.reset(rows());
+    state_.waiting.count = 0;
     for (int h = 0; h < heads(); ++h) {
-      sum_weights(h);
+      weigh(h);
       count_shares(h);
       set_size(h, static_cast<double>(size));
     }
-    collect();
+    search(foresight);
     if constexpr (levels > 1) {
       refine_first();
       for (int h = 0; h < heads(); ++h) set_size(h, static_cast<double>(size));
-      collect();
-      refine_more();
+      if (sees_enough()) return draw();
+      search(1.0);
     }
+    settle();
     draw();
   }
 
@@ -60,8 +62,10 @@ public:
       const auto size = static_cast<double>(wanted[static_cast<std::size_t>(h)]);
       if (size > kept(h).size) set_size(h, size);
     }
-    collect();
-    if constexpr (levels > 1) refine_more();
+    if (!sees_enough()) {
+      search(1.0);
+      settle();
+    }
     draw();
   }
 
@@ -88,23 +92,36 @@ private:
   static constexpr int levels =
       std::remove_cvref_t<decltype(std::declval<Drawing>().predictor)>::levels;
   static_assert(levels == 1 || levels == 2);
-  /// A share that is certain at any scale, for rows that could not be predicted, and the log-weight that
-  /// stands for it.
+  /// The first search looks for the rows of a scale so many times the one at hand, which most samples never
+  /// outgrow.
+  static constexpr double foresight = 2.5;
+  /// Shares above it are certain at any scale.
   static constexpr float certain_share = 1e30F;
-  static constexpr float certain_weight = std::numeric_limits<float>::max();
-  static constexpr float none = -std::numeric_limits<float>::infinity();
+  static constexpr float infinity = std::numeric_limits<float>::infinity();
   static constexpr index_t block = workspace::block;
 
   int heads() const noexcept { return d_.call.heads(); }
   index_t rows() const noexcept { return d_.call.visible; }
+  const kernels::table& kernels() const noexcept { return d_.call.kernels; }
+  waiting_rows& waiting() const noexcept { return state_.waiting; }
   float* log_weights(int h) const noexcept { return d_.ws.seen.scores(h).data(); }
   float* shares_of(int h) const noexcept { return state_.shares.data() + h * rows(); }
-  double even(int level) const noexcept {
-    return d_.predictor.level(level).floor / static_cast<double>(d_.rest.size());
-  }
+  float* logs_of(int h) const noexcept { return waiting().logs.data() + h * rows(); }
   poisson_scale& kept(int h) const noexcept { return state_.scales[h]; }
   share_histogram sizes(int h) const noexcept {
     return share_histogram(state_.histograms.data() + std::ptrdiff_t{share_histogram::buckets} * h);
+  }
+  /// Every row's equal part of a level's floor.
+  double even(int level) const noexcept {
+    return d_.predictor.level(level).floor / static_cast<double>(d_.rest.size());
+  }
+  /// How a level's log-weights become logarithms of proposals.
+  kernels::proposal_terms terms_of(int h, int level) const noexcept {
+    const double offset = std::log(kept(h).per_sum[level]) - kept(h).largest[level];
+    float reach = 0.0F;
+    if constexpr (levels > 1)
+      if (level == 0) reach = d_.predictor.reach(d_.call, h);
+    return {static_cast<float>(offset), static_cast<float>(std::log(even(level))), reach};
   }
 
   double scale_for(int h, double size) const noexcept {
@@ -127,32 +144,13 @@ private:
                  {state_.numbers.data(), static_cast<std::size_t>(rows())});
   }
 
-  /// Largest log-weight of a head and the sum of the weights relative to it, a block at a time. Rows that
-  /// could not be predicted are set apart.
-  void sum_weights(int h) noexcept {
-    constexpr index_t step = 2048;
-    const kernels::table& kernels = d_.call.kernels;
-    float* t = log_weights(h);
-    row_t* odd = d_.ws.picks.data();
-    const index_t odd_rows = kernels.not_below(t, rows(), -none, odd);
-    for (index_t i = 0; i < odd_rows; ++i) t[odd[i]] = none;
-    float largest = none;
-    double sum = 0.0;
-    for (index_t at = 0; at < rows(); at += step) {
-      const index_t count = std::min(step, rows() - at);
-      const float top = kernels.max_of(t + at, count);
-      if (top > largest) {
-        sum *= std::exp(static_cast<double>(largest) - static_cast<double>(top));
-        largest = top;
-      }
-      if (largest > none) sum += kernels.exp_shifted(t + at, count, largest, nullptr);
-    }
-    for (index_t i = 0; i < odd_rows; ++i) t[odd[i]] = certain_weight;
+  /// Largest log-weight of a head and the sum of the weights.
+  void weigh(int h) noexcept {
+    const weight_sum all = sum_weights(kernels(), log_weights(h), rows(), d_.ws.picks.data());
     kept(h) = {};
-    if (sum > 0.0) {
-      kept(h).largest[0] = static_cast<double>(largest);
-      kept(h).per_sum[0] = (1.0 - d_.predictor.level(0).floor) / sum;
-    }
+    if (!(all.sum > 0.0)) return;
+    kept(h).largest[0] = static_cast<double>(all.largest);
+    kept(h).per_sum[0] = (1.0 - d_.predictor.level(0).floor) / all.sum;
   }
 
   /// A head's histogram of the first level's shares: of all rows of a short cache; of a long one, of all rows
@@ -164,7 +162,7 @@ private:
     const float* t = log_weights(h);
     const auto least =
         stride == 1 || kept(h).per_sum[0] == 0.0
-            ? std::numeric_limits<float>::infinity()
+            ? infinity
             : static_cast<float>(kept(h).largest[0] + std::log(heavy / kept(h).per_sum[0]));
     row_t* list = d_.ws.picks.data();
     index_t count = 0;
@@ -174,14 +172,19 @@ private:
     }
     count_listed(h, {list, static_cast<std::size_t>(count)}, static_cast<double>(stride));
     if (stride == 1) return;
-    count = d_.call.kernels.not_below(t, rows(), least, list);
+    count = kernels().not_below(t, rows(), least, list);
     count_listed(h, {list, static_cast<std::size_t>(count)}, 1.0);
   }
   void count_listed(int h, std::span<const row_t> list, double weight) noexcept {
+    kernels::proposal_terms plain = terms_of(h, 0);
+    plain.reach = 0.0F;
     float share[block];
-    for_blocks(list, [&](std::size_t /*at*/, std::span<const row_t> part) {
-      weigh(h, part, known::first_level, nullptr, share);
-      for (std::size_t i = 0; i < part.size(); ++i) sizes(h).add(share[i], weight);
+    for_blocks(list, [&](index_t /*at*/, std::span<const row_t> part) {
+      gather(log_weights(h), part, share);
+      const auto count = static_cast<index_t>(part.size());
+      kernels().proposal_logs(share, nullptr, plain, nullptr, {}, count, share);
+      kernels().exp_shifted(share, count, 0.0F, share);
+      for (index_t i = 0; i < count; ++i) sizes(h).add(share[i], weight);
     });
   }
 
@@ -189,41 +192,62 @@ private:
   template <class Each>
   static void for_blocks(std::span<const row_t> list, Each each) noexcept {
     for (std::size_t at = 0; at < list.size(); at += block)
-      each(at, list.subspan(at, std::min<std::size_t>(block, list.size() - at)));
+      each(static_cast<index_t>(at),
+           list.subspan(at, std::min<std::size_t>(block, list.size() - at)));
+  }
+  static void gather(const float* from, std::span<const row_t> list, float* out) noexcept {
+    for (const row_t row : list) *out++ = from[row];
   }
 
-  /// What the log-weights of listed rows stand for: the first level, or proposals that a refinement has
-  /// settled, which may be below the first level's least.
-  enum class known : std::uint8_t { first_level, settled };
-
-  /// Proposals of at most a block of rows for a head, with what the second level can make of them at most if
-  /// `spread` is given.
-  void weigh(int h, std::span<const row_t> list, known what, const float* spread,
-             float* share) const noexcept {
-    const auto count = static_cast<index_t>(list.size());
-    const kernels::table& kernels = d_.call.kernels;
-    float t[block];
-    for (index_t i = 0; i < count; ++i) t[i] = log_weights(h)[list[static_cast<std::size_t>(i)]];
-    kernels.exp_shifted(t, count, static_cast<float>(kept(h).largest[0]), share);
-    const auto per_sum = static_cast<float>(kept(h).per_sum[0]);
-    const float least = what == known::settled ? 0.0F : static_cast<float>(even(0));
-    for (index_t i = 0; i < count; ++i) {
-      const float plain = share[i] * per_sum;
-      share[i] = plain < least ? least : plain;
+  /// True if the rows of all scales have been searched for.
+  bool sees_enough() const noexcept {
+    for (int h = 0; h < heads(); ++h)
+      if (kept(h).scale > kept(h).searched) return false;
+    return true;
+  }
+  /// Appends the rows within reach of `ahead` times some head's scale that were not met before to those that
+  /// wait. Takes a few too many; `draw` decides.
+  void search(double ahead) noexcept {
+    kernels::reach_terms by[workspace::most_heads];
+    for (int h = 0; h < heads(); ++h) {
+      kept(h).searched = std::max(kept(h).searched, ahead * kept(h).scale);
+      const double scale = std::log2(kept(h).searched);
+      by[h] = {static_cast<float>(kept(h).largest[0]),
+               static_cast<float>(scale + std::log2(kept(h).per_sum[0])),
+               static_cast<float>(scale + std::log2(even(0))),
+               kernels::log2_e * terms_of(h, 0).reach};
     }
-    if constexpr (levels > 1)
-      if (spread != nullptr) {
-        float factor[block];
-        const float reach = d_.predictor.reach(d_.call, h);
-        for (index_t i = 0; i < count; ++i) factor[i] = reach * spread[i];
-        kernels.exp_shifted(factor, count, 0.0F, factor);
-        for (index_t i = 0; i < count; ++i) share[i] *= factor[i];
-      }
-    for (index_t i = 0; i < count; ++i) {
-      const float most = share[i] < certain_share ? share[i] : certain_share;  // NaN is certain
-      share[i] = t[i] == none ? 0.0F : t[i] == certain_weight ? certain_share : most;
+    waiting().settled = waiting().count;
+    float spread[block];
+    row_t found[block];
+    for (index_t at = 0; at < rows(); at += block) {
+      const index_t count = std::min(block, rows() - at);
+      if constexpr (levels > 1) d_.predictor.spread(d_.index, at, count, spread);
+      const index_t hits = kernels().within_reach(log_weights(0) + at, d_.ws.seen.rows(), heads(),
+                                                  by, levels > 1 ? spread : nullptr,
+                                                  state_.numbers.data() + at, count, found);
+      meet(static_cast<row_t>(at), {found, static_cast<std::size_t>(hits)});
     }
   }
+  /// Takes note of the rows `first + found` that were not met before and are not read anyway.
+  void meet(row_t first, std::span<const row_t> found) noexcept {
+    waiting_rows& list = waiting();
+    const index_t had = list.count;
+    for (const row_t at : found) {
+      const row_t row = first + at;
+      // Written first and counted then, for whether a row is new cannot be foretold.
+      list.rows[list.count] = row;
+      list.numbers[list.count] = state_.numbers[row];
+      list.count += state_.met.contains(row) || d_.ws.exact.contains(row) ? 0 : 1;
+    }
+    for (index_t i = had; i < list.count; ++i) state_.met.add(list.rows[i]);
+  }
+  /// The rows that the last search found.
+  std::span<const row_t> found() const noexcept {
+    return {waiting().rows.data() + waiting().settled,
+            static_cast<std::size_t>(waiting().count - waiting().settled)};
+  }
+
   /// Spreads of at most a block of rows; null for predictors of one level.
   const float* spread_of(std::span<const row_t> list, float* out) const noexcept {
     if constexpr (levels > 1) {
@@ -233,182 +257,159 @@ private:
       return nullptr;
     }
   }
-
-  /// Logarithms of a head's proposals at its scale, for the comparison with the numbers.
-  kernels::reach_terms reach_of(int h) const noexcept {
-    const double scale = std::log2(kept(h).scale);
-    float reach = 0.0F;
-    if constexpr (levels > 1) reach = kernels::log2_e * d_.predictor.reach(d_.call, h);
-    return {static_cast<float>(kept(h).largest[0]),
-            static_cast<float>(scale + std::log2(kept(h).per_sum[0])),
-            static_cast<float>(scale + std::log2(even(0))), reach};
-  }
-
-  /// Rows within reach of some head's scale that are not drawn yet, ascending, into state.fresh. Takes a few
-  /// too many; `draw` decides.
-  void collect() noexcept {
-    kernels::reach_terms by[workspace::most_heads];
-    for (int h = 0; h < heads(); ++h) by[h] = reach_of(h);
-    float spread[block];
-    row_t found[block];
-    row_t* out = state_.fresh.data();
-    for (index_t at = 0; at < rows(); at += block) {
-      const index_t count = std::min(block, rows() - at);
-      if constexpr (levels > 1) d_.predictor.spread(d_.index, at, count, spread);
-      const index_t hits = d_.call.kernels.within_reach(log_weights(0) + at, d_.ws.seen.rows(),
-                                                        heads(), by, levels > 1 ? spread : nullptr,
-                                                        state_.numbers.data() + at, count, found);
-      for (index_t i = 0; i < hits; ++i) {
-        const auto row = static_cast<row_t>(at) + found[i];
-        *out = row;
-        out += state_.ranks.contains(row) || d_.ws.exact.contains(row) ? 0 : 1;
-      }
-    }
-    fresh_ = {state_.fresh.data(), static_cast<std::size_t>(out - state_.fresh.data())};
+  /// Logarithms of what the first level makes of at most a block of rows at most, lowered to what the second one
+  /// does if `finer` gives its log-weights.
+  void propose(int h, std::span<const row_t> list, const float* spread, const float* finer,
+               float* out) const noexcept {
+    const bool lowers = levels > 1 && kept(h).per_sum[1] > 0.0;
+    float t[block];
+    gather(log_weights(h), list, t);
+    kernels().proposal_logs(t, spread, terms_of(h, 0), lowers ? finer : nullptr,
+                            lowers ? terms_of(h, levels - 1) : kernels::proposal_terms{},
+                            static_cast<index_t>(list.size()), out);
   }
 
   /// Second level of the first rows: its sum over all rows is estimated from them, with the probabilities
   /// they were reached with, and so are the sizes.
   void refine_first() noexcept {
-    const std::span<const row_t> list = fresh_;
+    const std::span<const row_t> list = found();
     float* inverse = d_.ws.squares.data();
-    float* first = d_.ws.logits_of(0);  // what level 0 made of them; no row has a logit yet
-    const index_t stride = d_.ws.logits_of(1) - first;
-    for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
+    for_blocks(list, [&](index_t at, std::span<const row_t> part) {
       float spread[block];
-      double chance[block];
-      chances_of(part, known::first_level, spread_of(part, spread), first + at, stride, chance);
-      for (std::size_t i = 0; i < part.size(); ++i)
-        inverse[at + i] = static_cast<float>(1.0 / std::max(chance[i], 0x1p-32));
+      spread_of(part, spread);
+      for (int h = 0; h < heads(); ++h) propose(h, part, spread, nullptr, logs_of(h) + at);
+      invert_chances(at, static_cast<index_t>(part.size()), inverse + at);
     });
+    // No row is drawn yet: what is to hold shares holds log-weights of the second level.
     d_.predictor.refine(d_.call, d_.index, list, shares_of(0), rows(), d_.ws);
     for (int h = 0; h < heads(); ++h) {
-      sum_refined(h, shares_of(h), inverse);
-      if (kept(h).per_sum[1] > 0.0) sizes(h).clear();
+      sum_refined(h, inverse);
+      if (kept(h).per_sum[1] == 0.0) continue;
+      lower(h);
+      count_refined(h, inverse);
     }
-    for_blocks(list, [&](std::size_t at, std::span<const row_t> part) {
-      float spread[block];
-      settle(part, spread_of(part, spread), shares_of(0) + at, rows(), first + at, stride);
-      for (int h = 0; h < heads(); ++h) {
-        if (kept(h).per_sum[1] == 0.0) continue;
-        const float* share = first + h * stride + at;
-        for (std::size_t i = 0; i < part.size(); ++i)
-          sizes(h).add(share[i], static_cast<double>(inverse[at + i]));
+    waiting().settled = waiting().count;
+  }
+  /// 1 / max_h min(1, c_h g_h) of `count` waiting rows at the scales searched, at most a block; at most 2^32.
+  void invert_chances(index_t first, index_t count, float* out) const noexcept {
+    std::fill_n(out, count, 32.0F * std::numbers::ln2_v<float>);
+    for (int h = 0; h < heads(); ++h) {
+      const auto scale = static_cast<float>(std::log(kept(h).searched));
+      const float* logs = logs_of(h) + first;
+      for (index_t i = 0; i < count; ++i) {
+        const float missing = -(scale + logs[i]);
+        out[i] = std::min(out[i], std::max(0.0F, missing));
       }
-    });
+    }
+    kernels().exp_shifted(out, count, 0.0F, out);
   }
 
-  /// The sum of a head's weights of the second level, from its log-weights `t` of the rows in reach, which
-  /// become weights. A code that may be off by anything says nothing.
-  void sum_refined(int h, float* t, const float* inverse) noexcept {
-    const auto count = static_cast<index_t>(fresh_.size());
+  /// The sum of a head's weights of the second level, from its log-weights of the rows found, in `shares_of`.
+  /// A code that may be off by anything says nothing.
+  void sum_refined(int h, const float* inverse) noexcept {
+    float* t = shares_of(h);
+    const auto count = static_cast<index_t>(found().size());
     for (index_t i = 0; i < count; ++i)
-      if (t[i] > std::numeric_limits<float>::max() ||
-          log_weights(h)[fresh_[static_cast<std::size_t>(i)]] == certain_weight)
+      if (t[i] > std::numeric_limits<float>::max() || logs_of(h)[i] > kernels::certain_log)
         t[i] = std::numeric_limits<float>::quiet_NaN();
-    const float largest = d_.call.kernels.max_of(t, count);
+    const float largest = kernels().max_of(t, count);
     if (!std::isfinite(largest)) return;
-    d_.call.kernels.exp_shifted(t, count, largest, t);
     double sum = 0.0;
-    for (index_t i = 0; i < count; ++i)
-      if (t[i] >= 0.0F) sum += static_cast<double>(t[i]) * static_cast<double>(inverse[i]);
+    for (index_t at = 0; at < count; at += block) {
+      float weight[block];
+      const index_t size = std::min(block, count - at);
+      kernels().exp_shifted(t + at, size, largest, weight);
+      for (index_t i = 0; i < size; ++i)
+        if (weight[i] >= 0.0F)
+          sum += static_cast<double>(weight[i]) * static_cast<double>(inverse[at + i]);
+    }
     kept(h).largest[1] = static_cast<double>(largest);
     kept(h).per_sum[1] = (1.0 - d_.predictor.level(1).floor) / sum;
   }
+  /// Proposals of the first level become those of both.
+  void lower(int h) const noexcept {
+    constexpr kernels::proposal_terms as_is{0.0F, -infinity, 0.0F};
+    kernels().proposal_logs(logs_of(h), nullptr, as_is, shares_of(h), terms_of(h, 1),
+                            static_cast<index_t>(found().size()), logs_of(h));
+  }
+  /// A head's histogram of the proposals of the rows found, each of which stands for `inverse` rows.
+  void count_refined(int h, const float* inverse) const noexcept {
+    sizes(h).clear();
+    const auto count = static_cast<index_t>(found().size());
+    for (index_t at = 0; at < count; at += block) {
+      float share[block];
+      const index_t size = std::min(block, count - at);
+      kernels().exp_shifted(logs_of(h) + at, size, 0.0F, share);
+      for (index_t i = 0; i < size; ++i)
+        sizes(h).add(share[i], static_cast<double>(inverse[at + i]));
+    }
+  }
 
-  /// Second level of further rows, at the sums of the first look.
-  void refine_more() noexcept {
-    index_t count = 0;
-    for (const row_t row : fresh_)
-      if (!state_.refined.contains(row)) d_.ws.picks[count++] = row;
-    const std::span<const row_t> list(d_.ws.picks.data(), static_cast<std::size_t>(count));
-    for_blocks(list, [&](std::size_t /*at*/, std::span<const row_t> part) {
-      float* weights = d_.ws.weights.data();
-      d_.predictor.refine(d_.call, d_.index, part, weights, block, d_.ws);
+  /// Proposals of the rows that the last search found, at the sums of the first look.
+  void settle() noexcept {
+    for_blocks(found(), [&](index_t at, std::span<const row_t> part) {
+      const index_t place = waiting().settled + at;
+      float norms[block];
+      const float* spread = spread_of(part, norms);
+      const float* finer = nullptr;
+      if constexpr (levels > 1) {
+        d_.predictor.refine(d_.call, d_.index, part, d_.ws.weights.data(), block, d_.ws);
+        finer = d_.ws.weights.data();
+      }
       for (int h = 0; h < heads(); ++h)
-        if (kept(h).per_sum[1] > 0.0) {
-          float* weight = weights + h * block;
-          d_.call.kernels.exp_shifted(weight, static_cast<index_t>(part.size()),
-                                      static_cast<float>(kept(h).largest[1]), weight);
-        }
-      float spread[block];
-      float* shares = weights + heads() * block;
-      spread_of(part, spread);
-      for (int h = 0; h < heads(); ++h)
-        weigh(h, part, known::first_level, spread, shares + h * block);
-      settle(part, spread, weights, block, shares, block);
+        propose(h, part, spread, finer == nullptr ? nullptr : finer + h * block,
+                logs_of(h) + place);
     });
   }
 
-  /// Lowers the proposals `share[h * share_stride + i]` of at most a block of rows to what the second level
-  /// makes of them, `weight[h * stride + i]`, and keeps them. A row that it cannot predict keeps what the first
-  /// one said.
-  void settle(std::span<const row_t> list, const float* spread, const float* weight, index_t stride,
-              float* share, index_t share_stride) noexcept {
-    const auto least = static_cast<float>(even(1));
-    for (int h = 0; h < heads(); ++h, weight += stride, share += share_stride) {
-      const poisson_scale& scale = kept(h);
-      const auto per_sum = static_cast<float>(scale.per_sum[1]);
-      const auto inverse = static_cast<float>(1.0 / scale.per_sum[0]);
-      const auto largest = static_cast<float>(scale.largest[0]);
-      const float reach = d_.predictor.reach(d_.call, h);
-      float* t = log_weights(h);
-      for (std::size_t i = 0; i < list.size(); ++i) {
-        if (share[i] == 0.0F || share[i] == certain_share) continue;
-        const float refined = weight[i] * per_sum;
-        if (per_sum > 0.0F && refined < share[i])
-          share[i] = std::min(share[i], std::max(refined, least));
-        t[list[i]] = largest + std::log(share[i] * inverse) - reach * spread[i];
-      }
-    }
-    for (const row_t row : list) state_.refined.add(row);
-  }
-
-  /// max_h min(1, c_h g_h) of at most a block of rows, and their shares `[g x stride]`.
-  void chances_of(std::span<const row_t> list, known what, const float* spread, float* share,
-                  index_t stride, double* chance) const noexcept {
-    std::fill_n(chance, list.size(), 0.0);
-    for (int h = 0; h < heads(); ++h, share += stride) {
-      weigh(h, list, what, spread, share);
-      for (std::size_t i = 0; i < list.size(); ++i)
-        chance[i] = std::max(chance[i], probability_at(kept(h).scale, share[i]));
-    }
-  }
-
-  /// Takes the collected rows whose number says so into the draw, and raises the probabilities of those
+  /// Takes the waiting rows whose number says so into the draw, and raises the probabilities of those
   /// drawn before.
   void draw() noexcept {
-    constexpr known what = levels > 1 ? known::settled : known::first_level;
+    kernels::reach_terms by[workspace::most_heads];
+    for (int h = 0; h < heads(); ++h)
+      by[h] = {0.0F, static_cast<float>(std::log2(kept(h).scale)), -infinity, 0.0F};
     d_.drawn.begin_growth();
-    for_blocks(fresh_, [&](std::size_t /*at*/, std::span<const row_t> part) {
-      float spread[block];
-      double chance[block];
-      float* shares = d_.ws.weights.data();
-      chances_of(part, what, spread_of(part, spread), shares, block, chance);
-      for (std::size_t i = 0; i < part.size(); ++i) {
-        const std::uint32_t number = state_.numbers[part[i]];
-        if (static_cast<double>(number) > 0x1p32 * chance[i]) continue;  // most of them
-        if (chance[i] == 0.0 || number > threshold_of(chance[i])) continue;
-        const index_t place = d_.drawn.size();
-        d_.drawn.append(part[i], threshold_of(chance[i]));
-        state_.ranks.add(part[i]);
-        for (int h = 0; h < heads(); ++h)
-          shares_of(h)[place] = shares[h * block + static_cast<index_t>(i)];
-      }
-    });
-    const std::span<threshold_t> thresholds = d_.drawn.thresholds();
-    for (index_t at = 0; at < d_.drawn.fresh(); ++at) {
-      double chance = 0.0;
-      for (int h = 0; h < heads(); ++h)
-        chance = std::max(chance, probability_at(kept(h).scale, shares_of(h)[at]));
-      thresholds[static_cast<std::size_t>(at)] = threshold_of(chance);
+    row_t hits[block];
+    for (index_t at = 0; at < waiting().count; at += block) {
+      const index_t count = std::min(block, waiting().count - at);
+      const index_t size = kernels().within_reach(logs_of(0) + at, rows(), heads(), by, nullptr,
+                                                  waiting().numbers.data() + at, count, hits);
+      draw_of(at, {hits, static_cast<std::size_t>(size)});
     }
+    const std::span<threshold_t> thresholds = d_.drawn.thresholds();
+    for (index_t i = 0; i < d_.drawn.fresh(); ++i)
+      thresholds[static_cast<std::size_t>(i)] = threshold_of(chance_of(shares_of(0) + i, rows()));
+  }
+  /// The same for rows that are likely to be drawn: `hits`, counted from waiting row `first`.
+  void draw_of(index_t first, std::span<const row_t> hits) noexcept {
+    float* shares = d_.ws.weights.data();
+    for (int h = 0; h < heads(); ++h) {
+      gather(logs_of(h) + first, hits, shares + h * block);
+      kernels().exp_shifted(shares + h * block, static_cast<index_t>(hits.size()), 0.0F,
+                            shares + h * block);
+    }
+    for (std::size_t i = 0; i < hits.size(); ++i, ++shares) {
+      const index_t at = first + hits[i];
+      const double chance = chance_of(shares, block);
+      if (chance == 0.0 || waiting().numbers[at] > threshold_of(chance)) continue;
+      const index_t place = d_.drawn.size();
+      d_.drawn.append(waiting().rows[at], threshold_of(chance));
+      for (int h = 0; h < heads(); ++h) {
+        shares_of(h)[place] = std::min(shares[h * block], certain_share);
+        logs_of(h)[at] = -infinity;
+      }
+    }
+  }
+  /// max_h min(1, c_h g_h) of one row, from its shares.
+  double chance_of(const float* share, index_t stride) const noexcept {
+    double chance = 0.0;
+    for (int h = 0; h < heads(); ++h)
+      chance = std::max(chance, probability_at(kept(h).scale, share[h * stride]));
+    return chance;
   }
 
   const Drawing& d_;
   draw_state& state_;
-  /// The rows that the last `collect` found.
-  std::span<const row_t> fresh_;
 };
 
 }  // namespace vattn

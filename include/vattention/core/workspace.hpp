@@ -36,8 +36,8 @@ private:
 
 /// A head's place in a sample in proportion to predicted weight, see `poisson_sample`.
 struct poisson_scale {
-  /// c, and the rows expected at it.
-  double scale = 0.0, size = 0.0;
+  /// c, the rows expected at it, and the largest scale whose rows have been searched for.
+  double scale = 0.0, size = 0.0, searched = 0.0;
   /// Of each level: the largest log-weight (of the first look, at the second level), and (1 - floor) / sum of
   /// weights relative to it; 0 without one.
   double largest[2] = {}, per_sum[2] = {};
@@ -49,6 +49,16 @@ struct bounded_scale {
   double scale = 0.0, reference = 0.0, next_reference = 0.0, largest = 0.0;
 };
 
+/// Rows within reach of a sample in proportion to predicted weight, in the order in which they were found:
+/// their random numbers, and logarithms of their proposals `[g x n]`, -inf once they are drawn.
+struct waiting_rows {
+  scratch<row_t> rows;
+  scratch<std::uint32_t> numbers;
+  scratch<float> logs;
+  /// The last `count - settled` are those that the last search found.
+  index_t count = 0, settled = 0;
+};
+
 /// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
 /// permutation; one of unequal probabilities its numbers, keys and shares.
 struct draw_state {
@@ -57,15 +67,16 @@ struct draw_state {
   /// Eight numbers a query head, the sampler's own.
   scratch<double> constants;
 
-  // in proportion to predicted weight: random numbers [n], g of the drawn rows [g x n], rows within reach
+  // in proportion to predicted weight: random numbers [n], g of the drawn rows [g x n], the rows that were ever
+  // within reach
   scratch<std::uint32_t> numbers;
   scratch<float> shares;
-  scratch<row_t> fresh;
-  index_set refined;
+  index_set met;
+  waiting_rows waiting;
   scratch<double> histograms;
   scratch<poisson_scale> scales;
 
-  // in proportion to upper bounds: norms of the values [n]; `refined` holds the rows of the last look
+  // in proportion to upper bounds: norms of the values [n]; `met` holds the rows of the last look
   scratch<bounded_scale> bounded;
   scratch<float> value_norms;
   int draws_made = 0;
@@ -128,7 +139,9 @@ public:
   void reserve_proposals(int heads, index_t rows) {
     draws.numbers.reserve(rows);
     draws.shares.reserve(heads * rows);
-    draws.fresh.reserve(rows);
+    draws.waiting.rows.reserve(rows + 1);
+    draws.waiting.numbers.reserve(rows + 1);
+    draws.waiting.logs.reserve(heads * rows);
     draws.scales.reserve(heads);
     reserve_looks(heads, rows);
   }
@@ -207,7 +220,7 @@ private:
   }
   /// What samplers of unequal probabilities share.
   void reserve_looks(index_t heads, index_t rows) {
-    draws.refined.reset(rows);
+    draws.met.reset(rows);
     draws.histograms.reserve(share_histogram::buckets * heads);
   }
 

@@ -100,6 +100,36 @@ VATTN_AVX2 inline index_t within_reach(const float* t, index_t t_stride, int hea
   return found + more;
 }
 
+VATTN_AVX2 inline void proposal_logs(const float* t, const float* norms,
+                                     const proposal_terms& first, const float* finer,
+                                     const proposal_terms& second, index_t count,
+                                     float* out) noexcept {
+  const __m256 largest = _mm256_set1_ps(std::numeric_limits<float>::max());
+  const __m256 hidden = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+  const __m256 certain = _mm256_set1_ps(certain_log), reach = _mm256_set1_ps(first.reach);
+  const __m256 offset = _mm256_set1_ps(first.offset), floor = _mm256_set1_ps(first.floor);
+  const __m256 offset_2 = _mm256_set1_ps(second.offset), floor_2 = _mm256_set1_ps(second.floor);
+  index_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 weight = _mm256_loadu_ps(t + i);
+    // vmaxps and vminps return their second operand when one is NaN.
+    __m256 x = _mm256_max_ps(floor, _mm256_add_ps(weight, offset));
+    if (norms != nullptr) x = _mm256_fmadd_ps(reach, _mm256_loadu_ps(norms + i), x);
+    const __m256 sure = _mm256_or_ps(_mm256_cmp_ps(x, certain, _CMP_NLT_UQ),
+                                     _mm256_cmp_ps(weight, largest, _CMP_NLT_UQ));
+    if (finer != nullptr) {
+      const __m256 better = _mm256_add_ps(_mm256_loadu_ps(finer + i), offset_2);
+      x = _mm256_min_ps(_mm256_max_ps(floor_2, better), x);
+    }
+    x = _mm256_blendv_ps(x, largest, sure);
+    x = _mm256_blendv_ps(x, hidden, _mm256_cmp_ps(weight, hidden, _CMP_EQ_OQ));
+    _mm256_storeu_ps(out + i, x);
+  }
+  _mm256_zeroupper();
+  scalar::proposal_logs(t + i, norms == nullptr ? nullptr : norms + i, first,
+                        finer == nullptr ? nullptr : finer + i, second, count - i, out + i);
+}
+
 }  // namespace vattn::kernels::avx2
 
 #undef VATTN_AVX2

@@ -108,6 +108,34 @@ VATTN_AVX512 inline index_t within_reach(const float* t, index_t t_stride, int h
   return found;
 }
 
+VATTN_AVX512 inline void proposal_logs(const float* t, const float* norms,
+                                       const proposal_terms& first, const float* finer,
+                                       const proposal_terms& second, index_t count,
+                                       float* out) noexcept {
+  const __m512 largest = _mm512_set1_ps(std::numeric_limits<float>::max());
+  const __m512 hidden = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  const __m512 certain = _mm512_set1_ps(certain_log), reach = _mm512_set1_ps(first.reach);
+  const __m512 offset = _mm512_set1_ps(first.offset), floor = _mm512_set1_ps(first.floor);
+  const __m512 offset_2 = _mm512_set1_ps(second.offset), floor_2 = _mm512_set1_ps(second.floor);
+  for (index_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = low_mask(count - i);
+    const __m512 weight = _mm512_maskz_loadu_ps(lanes, t + i);
+    // vmaxps and vminps return their second operand when one is NaN.
+    __m512 x = _mm512_max_ps(floor, _mm512_add_ps(weight, offset));
+    if (norms != nullptr) x = _mm512_fmadd_ps(reach, _mm512_maskz_loadu_ps(lanes, norms + i), x);
+    const __mmask16 far = _mm512_cmp_ps_mask(x, certain, _CMP_NLT_UQ);
+    const __mmask16 sure = _mm512_cmp_ps_mask(weight, largest, _CMP_NLT_UQ);
+    if (finer != nullptr) {
+      const __m512 better = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, finer + i), offset_2);
+      x = _mm512_min_ps(_mm512_max_ps(floor_2, better), x);
+    }
+    x = _mm512_mask_mov_ps(x, static_cast<__mmask16>(far | sure), largest);
+    x = _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(weight, hidden, _CMP_EQ_OQ), hidden);
+    _mm512_mask_storeu_ps(out + i, lanes, x);
+  }
+  _mm256_zeroupper();
+}
+
 }  // namespace vattn::kernels::avx512
 
 #if !defined(__clang__)

@@ -77,7 +77,10 @@ VATTN_AVX512_VNNI void scan_vnni(const scan_pass& p, const std::uint8_t* codes,
   for (index_t t = 0; t < p.words; ++t, codes += 64, x += 32 / Bits) {
     __m512i word[std::size_t{Blocks}];
     VATTN_UNROLL
-    for (int b = 0; b < Blocks; ++b) word[b] = _mm512_loadu_si512(codes + b * p.words * 64);
+    for (int b = 0; b < Blocks; ++b) {
+      word[b] = _mm512_loadu_si512(codes + b * p.words * 64);
+      __builtin_prefetch(codes + b * p.words * 64 + 4096, 0, 3);
+    }
     VATTN_UNROLL
     for (int field = 0; field < 8 / Bits; ++field) {
       __m512i level[std::size_t{Blocks}];

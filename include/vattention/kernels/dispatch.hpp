@@ -42,15 +42,19 @@ inline constexpr table scalar_row{isa::scalar,          "scalar",
                                   scalar::max_of,       scalar::exp_shifted,
                                   scalar::scan_codes,   scalar::dot_codes,
                                   scalar::weigh_sums,   scalar::byte_norms,
-                                  scalar::within_reach, scalar::scale_sums,
-                                  scalar::not_below,    scalar::match_signs,
-                                  scalar::random_blocks};
+                                  scalar::within_reach, scalar::proposal_logs,
+                                  scalar::scale_sums,   scalar::not_below,
+                                  scalar::match_signs,  scalar::random_blocks};
 
 #if VATTN_X86_KERNELS
-inline constexpr table avx2_row{
-    isa::avx2,          "avx2",           avx2::dot_rows,  avx2::sum_rows,    avx2::max_of,
-    avx2::exp_shifted,  avx2::scan_codes, avx2::dot_codes, avx2::weigh_sums,  avx2::byte_norms,
-    avx2::within_reach, avx2::scale_sums, avx2::not_below, avx2::match_signs, avx2::random_blocks};
+inline constexpr table avx2_row{isa::avx2,          "avx2",
+                                avx2::dot_rows,     avx2::sum_rows,
+                                avx2::max_of,       avx2::exp_shifted,
+                                avx2::scan_codes,   avx2::dot_codes,
+                                avx2::weigh_sums,   avx2::byte_norms,
+                                avx2::within_reach, avx2::proposal_logs,
+                                avx2::scale_sums,   avx2::not_below,
+                                avx2::match_signs,  avx2::random_blocks};
 
 /// The AVX-512 row with the integer extensions this CPU has.
 inline table avx512_row() noexcept {
@@ -67,6 +71,7 @@ inline table avx512_row() noexcept {
           avx512::weigh_sums,
           avx512::byte_norms,
           avx512::within_reach,
+          avx512::proposal_logs,
           avx512::scale_sums,
           avx512::not_below,
           popcnt ? avx512::match_signs_popcnt : avx512::match_signs,
@@ -101,6 +106,7 @@ inline table neon_row() noexcept {
           scalar::weigh_sums,
           scalar::byte_norms,
           scalar::within_reach,
+          scalar::proposal_logs,
           neon::scale_sums,
           neon::not_below,
           neon::match_signs,

@@ -90,6 +90,16 @@ struct table {
                           const float* norms, const std::uint32_t* numbers, index_t count,
                           row_t* out) noexcept;
 
+  /// Logarithms of proposals from log-weights of one level, or of two where `finer` is not null:
+  ///   x = max(t[i] + first.offset, first.floor) + first.reach * norms[i],
+  ///   out[i] = min(x, max(finer[i] + second.offset, second.floor)),
+  /// a NaN of `finer` counting for nothing. The largest float where x is NaN or not below `certain_log`, or t[i]
+  /// the largest float itself; -inf where t[i] is. `norms` may be null for no reach; out may be t. At most three
+  /// float roundings a level.
+  void (*proposal_logs)(const float* t, const float* norms, const proposal_terms& first,
+                        const float* finer, const proposal_terms& second, index_t count,
+                        float* out) noexcept;
+
   /// out[i] = f16(factors[i]) * (step * (times * sums[i] + plus)) + offset, the integer part exact
   /// (it fits 32 bits), three float roundings after its own and none fused, so the same bits on
   /// every row of the table.

@@ -63,4 +63,24 @@ inline index_t within_reach(const float* t, index_t t_stride, int heads, const r
   return found;
 }
 
+inline void proposal_logs(const float* t, const float* norms, const proposal_terms& first,
+                          const float* finer, const proposal_terms& second, index_t count,
+                          float* out) noexcept {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  constexpr float largest = std::numeric_limits<float>::max();
+  for (index_t i = 0; i < count; ++i) {
+    const float weight = t[i];
+    const float plain = weight + first.offset;
+    float x = plain < first.floor ? first.floor : plain;  // NaN stays
+    if (norms != nullptr) x += first.reach * norms[i];
+    const bool sure = !(x < certain_log) || !(weight < largest);
+    if (finer != nullptr) {
+      const float better = finer[i] + second.offset;
+      const float least = better < second.floor ? second.floor : better;
+      x = least < x ? least : x;
+    }
+    out[i] = weight == -infinity ? -infinity : sure ? largest : x;
+  }
+}
+
 }  // namespace vattn::kernels::scalar

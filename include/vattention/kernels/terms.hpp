@@ -14,6 +14,12 @@ struct weigh_terms {
 struct reach_terms {
   float shift, rise, floor, reach;
 };
+/// What one level of proposals makes of log-weights, see `table::proposal_logs` [natural logarithms].
+struct proposal_terms {
+  float offset, floor, reach;
+};
+/// Proposals whose logarithm is not below this are certain whatever their scale, and stand as the largest float.
+inline constexpr float certain_log = 64.0F;
 /// log2 e, and what makes `table::within_reach` take a hair too many rather than too few.
 inline constexpr float log2_e = 1.44269504F, reach_margin = 0x1p-10F;
 
