@@ -56,8 +56,7 @@ public:
                             parts.data(), 2 * dim_, 1, scores + at, kv.rows());
     }
     const vattn::index_t chosen =
-        vattn::pick_top({scores, static_cast<std::size_t>(pages)}, rows / page,
-                        ws.candidates.data(), ws.picks.data());
+        vattn::pick_top({scores, static_cast<std::size_t>(pages)}, rows / page, ws);
     for (const vattn::row_t p : ws.picks.first(chosen))
       ws.exact.add_range(p * page, std::min(call.visible, (p + vattn::index_t{1}) * page));
     ws.exact.list();

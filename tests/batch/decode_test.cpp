@@ -189,6 +189,47 @@ TEST_CASE("a batch allocates nothing once its scratch has grown") {
   CHECK(count_allocations([&] { decode(standard, batch.requests, pool, scratch); }) == 0);
 }
 
+TEST_CASE("a long request is shared by all workers, with the bits of its single call") {
+  const std::vector<index_t> of{300, 40000, 17000};
+  const auto check = [&](const auto& functor) {
+    prepared_batch batch(functor, of);
+    decode_workspace<> scratch;
+    for (const int workers : {1, 3}) {
+      counting_pool pool(workers);
+      for (int round = 0; round < 2; ++round) {
+        batch.forget();
+        decode(functor, batch.requests, pool, scratch);
+        CHECK(pool.within == 0);
+        CHECK(batch.agrees(functor));
+      }
+    }
+    for_each_executor([&](auto&& on, const char* name) {
+      CAPTURE(name, on.workers());
+      batch.forget();
+      decode(functor, batch.requests, on, scratch);
+      CHECK(batch.agrees(functor));
+    });
+  };
+  SECTION("standard") { check(standard); }
+  SECTION("proportional") { check(presets::proportional(epsilon{0.2}, delta{0.1})); }
+  SECTION("uniform_output") { check(presets::uniform_output(epsilon{0.3}, delta{0.1})); }
+  SECTION("strict_output") { check(presets::strict_output(epsilon{0.2}, delta{0.1})); }
+  SECTION("read whole") { check(presets::standard(epsilon{1e-6}, delta{0.1})); }
+}
+
+TEST_CASE("requests are shared where a worker would otherwise be left alone with one") {
+  decode_workspace<> scratch;
+  const auto shared = [&](const std::vector<index_t>& of, int workers) {
+    prepared_batch batch(standard, of);
+    return detail::count_shared(batch.requests, scratch.order_by_size(batch.requests), workers);
+  };
+  CHECK(shared({300, 40000}, 1) == 0);
+  CHECK(shared({300, 40000}, 2) == 1);
+  CHECK(shared({300, 40000, 40000}, 16) == 2);
+  CHECK(shared({300, 8000}, 2) == 0);  // too short to be cut
+  CHECK(shared({17000, 17000, 17000, 17000, 17000, 17000, 17000, 17000}, 2) == 0);
+}
+
 TEST_CASE("an audited batch has the functor's bits, and counts as single calls do") {
   const audit_plan plan{.every = 2, .layers = 1, .kv_heads = 1, .group = 4};
   const audited watched(standard, plan);

@@ -169,7 +169,7 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
   workspace other;
   s.propose(other);
   const list all = test::row_range(0, n);
-  s.predictor.refine(d.call, s.index, all, refined.data(), n, other);
+  s.predictor.refine(d.call, s.index, all, refined.data(), n, other, other);
   std::vector<float> spread(size);
   for (std::size_t at = 0; at < size; at += 256)
     s.predictor.spread(s.index, std::span(all).subspan(at, std::min<std::size_t>(256, size - at)),
@@ -273,7 +273,7 @@ TEST_CASE("the second level's sum and sizes are estimated well from the first lo
     const list rest = s.rest();
     workspace other;
     s.propose(other);
-    s.predictor.refine(d.call, s.index, rest, t.data(), 6000, other);
+    s.predictor.refine(d.call, s.index, rest, t.data(), 6000, other, other);
     double sum = 0.0;
     for (std::size_t i = 0; i < rest.size(); ++i)
       sum += std::exp(static_cast<double>(t[i]) - s.c.ws.draws.scales[0].largest[1]);

@@ -78,7 +78,7 @@ struct looks {
     const auto count = static_cast<index_t>(rows.size());
     const index_t stride = count + 5;
     std::vector<float> out(static_cast<std::size_t>(c.shape.heads * stride), -7.0F);
-    policy.refine(call, index, rows, out.data(), stride, c.ws);
+    policy.refine(call, index, rows, out.data(), stride, c.ws, c.ws);
     scanned.resize(c.shape.heads, count);
     refined.resize(c.shape.heads, count);
     for (int h = 0; h < c.shape.heads; ++h) {

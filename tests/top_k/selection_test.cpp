@@ -15,9 +15,10 @@ constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 
 /// pick_top, in ascending order.
 list picked(const std::vector<float>& scores, index_t k) {
-  std::vector<std::pair<float, row_t>> candidates(scores.size());
-  list picks(scores.size());
-  picks.resize(static_cast<std::size_t>(pick_top(scores, k, candidates.data(), picks.data())));
+  workspace ws;
+  ws.reserve(1, static_cast<index_t>(scores.size()), 1, 1, true);
+  const index_t count = pick_top(scores, k, ws);
+  list picks(ws.picks.data(), ws.picks.data() + count);
   std::sort(picks.begin(), picks.end());
   return picks;
 }

@@ -73,17 +73,20 @@ result conclude(const attention_call<View>& call, const softmax_state<View>& sta
   return {ws, call.heads(), value_dim};
 }
 
-/// Dense attention of a checked call: chunk by chunk, as threads would share it.
+/// Dense attention of a checked call: chunk by chunk, shared by the workers of the call.
 template <cache_view View>
 result dense_checked(const attention_call<View>& call, workspace& ws, index_t more_bytes = 0,
                      int looks = 0) noexcept {
   const softmax_state<View> all(call, ws);
-  const softmax_sums sums(ws.chunk_sums.data(), call.heads(), call.kv.value_dim());
   const row_chunks chunks(call.visible);
-  for (index_t chunk = 0; chunk < chunks.count(); ++chunk) {
-    sum_chunk(call, chunks[chunk], ws, sums);
-    all.merge(sums);
-  }
+  const auto sums_of = [&](index_t chunk) {
+    const index_t size = softmax_sums::doubles(call.heads(), call.kv.value_dim());
+    return softmax_sums(ws.chunk_sums.data() + chunk * size, call.heads(), call.kv.value_dim());
+  };
+  ws.workers.for_each(chunks.count(), ws, [&](workspace& scratch, index_t chunk) {
+    sum_chunk(call, chunks[chunk], scratch, sums_of(chunk));
+  });
+  for (index_t chunk = 0; chunk < chunks.count(); ++chunk) all.merge(sums_of(chunk));
   return conclude(call, all, ws, more_bytes, looks);
 }
 

@@ -47,11 +47,60 @@ void reserve_workers(const Requests& requests, std::span<const index_t> order, i
   }
 }
 
+/// The workspace that a functor's calls do their work in: its own, or that of the functor it wraps.
+inline workspace& calls_workspace(workspace& ws) noexcept { return ws; }
+template <class Workspace>
+workspace& calls_workspace(Workspace& ws) noexcept {
+  return ws.call;
+}
+
+/// How many requests, in their order, are better shared by all workers than given to one each: the longest, while
+/// it has more than a worker's part of the bytes that are left, and rows enough to be cut.
+template <request_range Requests>
+index_t count_shared(const Requests& requests, std::span<const index_t> order,
+                     int workers) noexcept {
+  constexpr index_t least_rows = 4 * row_chunks::size;
+  const auto of = [&](index_t number) -> const auto& {
+    return std::ranges::data(requests)[number];
+  };
+  double left = 0.0;
+  for (const index_t number : order) left += static_cast<double>(visible_bytes(of(number)));
+  index_t count = 0;
+  for (const index_t number : order) {
+    const auto bytes = static_cast<double>(visible_bytes(of(number)));
+    const auto& r = of(number);
+    if (workers == 1 || visible_rows(r.queries, r.kv) < least_rows || bytes * workers <= left)
+      break;
+    left -= bytes;
+    ++count;
+  }
+  return count;
+}
+
+/// The calling thread's workspace knows the other workers for as long as this lives.
+template <class Workspace, class Executor>
+class shared_calls {
+public:
+  shared_calls(Executor& on, decode_workspace<Workspace>& scratch) noexcept
+      : own_(calls_workspace(scratch.worker(0))) {
+    own_.workers = team(on, &scratch, [](void* of, int worker) -> workspace& {
+      return calls_workspace(static_cast<decode_workspace<Workspace>*>(of)->worker(worker));
+    });
+  }
+  shared_calls(const shared_calls&) = delete;
+  shared_calls& operator=(const shared_calls&) = delete;
+  ~shared_calls() { own_.workers = {}; }
+
+private:
+  workspace& own_;
+};
+
 }  // namespace detail
 
 /// Attends to every request and writes its results: `functor(queries, kv, index, key)` of each, bit for bit,
 /// whatever the executor, the number of its workers and the order of the requests. Longest requests begin
-/// first, so that the last ones to end are short.
+/// first, so that the last ones to end are short; a request that would keep one worker busy when the others have
+/// ended is shared by all of them, chunk by chunk of its rows.
 ///
 /// Allocates only where `scratch` has to grow; then nothing is allocated, locked or thrown until all is done.
 /// Each worker needs a workspace for the largest request.
@@ -76,10 +125,17 @@ void decode(const Functor& functor, const Requests& requests, Executor&& on,
                           [&](const call_shape& shape, auto& ws) { functor.reserve(shape, ws); });
   functor.admit(queries);
 
-  on.run(static_cast<index_t>(order.size()), [&](int worker, index_t item) noexcept {
+  const auto attend = [&](int worker, index_t item) noexcept {
     const request_type& r = std::ranges::data(requests)[order[static_cast<std::size_t>(item)]];
     detail::deliver(r, functor.attend(r.queries, r.kv, *r.index, r.key, scratch.worker(worker)));
-  });
+  };
+  const index_t shared = detail::count_shared(requests, order, workers);
+  if (shared > 0) {
+    const detail::shared_calls helped(on, scratch);
+    for (index_t item = 0; item < shared; ++item) attend(0, item);
+  }
+  on.run(static_cast<index_t>(order.size()) - shared,
+         [&](int worker, index_t item) noexcept { attend(worker, shared + item); });
 }
 
 }  // namespace vattn

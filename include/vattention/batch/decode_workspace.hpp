@@ -56,8 +56,7 @@ public:
     const std::span<index_t> order = order_.first(count);
     std::iota(order.begin(), order.end(), index_t{0});
     const auto bytes = [&](index_t number) {
-      const auto& r = std::ranges::data(requests)[number];
-      return visible_rows(r.queries, r.kv) * (key_bytes(r.kv) + value_bytes(r.kv));
+      return visible_bytes(std::ranges::data(requests)[number]);
     };
     std::sort(order.begin(), order.end(), [&](index_t a, index_t b) {
       const index_t first = bytes(a);

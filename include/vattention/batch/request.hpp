@@ -48,6 +48,12 @@ concept request_range =
                  request<typename std::ranges::range_value_t<R>::view_type,
                          typename std::ranges::range_value_t<R>::index_type>>;
 
+/// Bytes of the keys and values that a request's queries see.
+template <class Request>
+index_t visible_bytes(const Request& r) noexcept {
+  return visible_rows(r.queries, r.kv) * (key_bytes(r.kv) + value_bytes(r.kv));
+}
+
 namespace detail {
 
 /// `<where>: request <number>`, for messages; no allocation.

@@ -86,9 +86,10 @@ struct proposals {};
 ///                             over what level 0 says
 ///   spread(index, at, count, out), spread(index, rows, out)   of rows [at, at + count) or of listed rows, at
 ///                             most 256
-///   refine(call, index, rows, out, stride, ws)  log-weights of level 1 of listed rows to out[h * stride
-///                             + i], for rows whose log-weights in ws.seen are those of `propose`; ws.draws,
-///                             ws.drawn, ws.picks, ws.weights and ws.squares are not its own
+///   refine(call, index, rows, out, stride, ws, scratch)  log-weights of level 1 of listed rows to
+///                             out[h * stride + i], for rows whose log-weights in ws.seen are those of `propose`;
+///                             called for several lists at once, with a workspace each for `scratch`, of which
+///                             draws, drawn, picks, weights and squares are not its own
 ///   bytes_proposed(call, refined)  bytes of index that scan, tempering and that many refinements read
 template <class P>
 concept proposes_weights =
@@ -103,7 +104,7 @@ concept proposes_weights =
         { p.reach(call, 0) } noexcept -> std::same_as<float>;
         { p.spread(index, stride, stride, out) } noexcept -> std::same_as<void>;
         { p.spread(index, rows, out) } noexcept -> std::same_as<void>;
-        { p.refine(call, index, rows, out, stride, ws) } noexcept -> std::same_as<void>;
+        { p.refine(call, index, rows, out, stride, ws, ws) } noexcept -> std::same_as<void>;
       };
     };
 

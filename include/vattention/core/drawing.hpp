@@ -32,8 +32,8 @@ struct predictor_archetype {
   void spread(const index_type& index, std::span<const row_t> rows, float* out) const noexcept;
   template <cache_view View>
   void refine(const attention_call<View>& call, const index_type& index,
-              std::span<const row_t> rows, float* out, index_t stride,
-              workspace& ws) const noexcept;
+              std::span<const row_t> rows, float* out, index_t stride, const workspace& ws,
+              workspace& scratch) const noexcept;
   void value_norms(const index_type& index, index_t rows, float* out) const noexcept;
 };
 

@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "vattention/attention/partial.hpp"
+#include "vattention/attention/softmax_sums.hpp"
 #include "vattention/core/certificate.hpp"
 #include "vattention/core/draw.hpp"
 #include "vattention/core/index_set.hpp"
 #include "vattention/core/permutation.hpp"
 #include "vattention/core/predictions.hpp"
 #include "vattention/core/share_histogram.hpp"
+#include "vattention/core/team.hpp"
+#include "vattention/core/weight_sum.hpp"
 
 namespace vattn {
 
@@ -41,6 +44,8 @@ struct poisson_scale {
   /// Of each level: the largest log-weight (of the first look, at the second level), and (1 - floor) / sum of
   /// weights relative to it; 0 without one.
   double largest[2] = {}, per_sum[2] = {};
+  /// Of two levels: how far the second one may raise a row, see `proposes_weights`.
+  float reach = 0.0F;
 };
 
 /// A head's place in a sample in proportion to upper bounds, see `bounded_sample`.
@@ -68,13 +73,14 @@ struct draw_state {
   scratch<double> constants;
 
   // in proportion to predicted weight: random numbers [n], g of the drawn rows [g x n], the rows that were ever
-  // within reach
+  // within reach, sums of the weights of each chunk of rows
   scratch<std::uint32_t> numbers;
   scratch<float> shares;
   index_set met;
   waiting_rows waiting;
   scratch<double> histograms;
   scratch<poisson_scale> scales;
+  scratch<weight_sum> chunk_weights;
 
   // in proportion to upper bounds: norms of the values [n]; `met` holds the rows of the last look
   scratch<bounded_scale> bounded;
@@ -111,7 +117,8 @@ public:
     softmax_max.reserve(g);
     softmax_sum.reserve(g);
     softmax_numerator.reserve(g * value_dim);
-    chunk_sums.reserve(g * (2 + value_dim));
+    chunk_sums.reserve(row_chunks(rows).count() * softmax_sums::doubles(heads, value_dim));
+    chunk_counts.reserve(row_chunks(rows).count());
     sample_logits.reserve(g * rows);
     sample_norms.reserve(rows);
     by_group.reserve(rows);
@@ -139,10 +146,11 @@ public:
   void reserve_proposals(int heads, index_t rows) {
     draws.numbers.reserve(rows);
     draws.shares.reserve(heads * rows);
-    draws.waiting.rows.reserve(rows + 1);
-    draws.waiting.numbers.reserve(rows + 1);
+    draws.waiting.rows.reserve(rows);
+    draws.waiting.numbers.reserve(rows);
     draws.waiting.logs.reserve(heads * rows);
     draws.scales.reserve(heads);
+    draws.chunk_weights.reserve(heads * row_chunks(rows).count());
     reserve_looks(heads, rows);
   }
 
@@ -167,6 +175,9 @@ public:
   /// Logits of the sampled rows of one head, in the order of the draw.
   float* logits_of(index_t h) noexcept { return sample_logits.data() + h * rows_; }
 
+  /// Who works on the call.
+  team workers;
+
   index_set exact;
   sample drawn;
   draw_state draws;
@@ -182,8 +193,9 @@ public:
   // room for a block's values where a cache scatters them, in their own type
   scratch<float> value_copies;
 
-  // running softmax of the exact rows, and of a chunk of rows
+  // running softmax of the exact rows; of each chunk of rows its sums, and how many of its rows were listed
   scratch<double> softmax_max, softmax_sum, softmax_numerator, chunk_sums;
+  scratch<index_t> chunk_counts;
 
   // the sample: logits [g x rows], squared value norms, positions dealt into groups
   scratch<float> sample_logits, sample_norms;

@@ -110,13 +110,13 @@ public:
   }
   template <cache_view View>
   void refine(const attention_call<View>& call, const cascade_index& index,
-              std::span<const row_t> rows, float* out, index_t stride,
-              workspace& ws) const noexcept {
+              std::span<const row_t> rows, float* out, index_t stride, const workspace& ws,
+              workspace& scratch) const noexcept {
     for (std::size_t at = 0; at < rows.size(); at += batch) {
       const std::size_t end = std::min(at + batch, rows.size());
       refine_batch(call, index, rows.subspan(at, end - at),
                    rows.subspan(end, std::min<std::size_t>(batch, rows.size() - end)), out + at,
-                   stride, ws);
+                   stride, ws, scratch);
     }
   }
   template <cache_view View>
@@ -131,17 +131,17 @@ private:
   template <cache_view View>
   void refine_batch(const attention_call<View>& call, const cascade_index& index,
                     std::span<const row_t> rows, std::span<const row_t> next, float* out,
-                    index_t stride, workspace& ws) const noexcept {
+                    index_t stride, const workspace& ws, workspace& scratch) const noexcept {
     const code_records& fine = index.fine();
     const code_book& book = fine.book();
     const auto count = static_cast<index_t>(rows.size());
-    const void** records = ws.addresses.data();
+    const void** records = scratch.addresses.data();
     for (const row_t row : rows) *records++ = fine.record(row);
     for (const row_t row : next) *records++ = fine.record(row);
-    call.kernels.dot_codes(book.bits(), ws.addresses.data(), count,
+    call.kernels.dot_codes(book.bits(), scratch.addresses.data(), count,
                            static_cast<index_t>(next.size()), fine.words(), book.lookup(),
                            ws.query_codes.data(), key_code::padded(call.kv.key_dim()), call.heads(),
-                           ws.code_dots.data(), batch);
+                           scratch.code_dots.data(), batch);
     std::uint16_t factors[batch], errors[batch];
     float norms[batch], spreads[batch];
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -154,9 +154,10 @@ private:
     for (int h = 0; h < call.heads(); ++h) {
       float* t = out + h * stride;
       const float* terms = ws.query_terms.data() + 4 * h;
-      call.kernels.scale_sums(
-          ws.code_dots.data() + h * static_cast<index_t>(batch), factors, count, book.level_times(),
-          book.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0], 0.0F, t);
+      call.kernels.scale_sums(scratch.code_dots.data() + h * static_cast<index_t>(batch), factors,
+                              count, book.level_times(),
+                              book.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0],
+                              0.0F, t);
       add_fine(call, h, rows, spreads, norms, terms[3], t, ws);
     }
   }

@@ -36,15 +36,14 @@ public:
   void predict(const attention_call<View>& call, const key_code_index& index, predictions& seen,
                workspace& ws) const noexcept {
     for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
-    for (index_t at = 0; at < call.visible; at += workspace::block) {
-      const index_t count = std::min(workspace::block, call.visible - at);
-      scan_block(call, index, call.heads(), at, count, ws);
+    for_blocks(call, ws, [&](workspace& scratch, index_t at, index_t count) {
+      scan_block(call, index, call.heads(), at, count, ws, scratch);
       for (int h = 0; h < call.heads(); ++h) {
         float* score = seen.scores(h).data() + at;
-        product_block(call, index, h, at, count, score, ws);
+        product_block(call, index, h, at, count, score, ws, scratch);
         call.to_logits(h, score, count, [=](index_t i) { return at + i; });
       }
-    }
+    });
     index.values().mark(call.visible, seen);
   }
 
@@ -67,7 +66,7 @@ public:
     std::int32_t* fine = coarse + workspace::block;
     for (index_t at = 0; at < call.visible; at += workspace::block) {
       const index_t count = std::min(workspace::block, call.visible - at);
-      scan_block(call, index, 2, at, count, ws);
+      scan_block(call, index, 2, at, count, ws, ws);
       for (index_t i = 0; i < count; ++i) {
         const real_range range =
             query.product(index.factor(at + i), index.error_norm(at + i), coarse[i], fine[i]);
@@ -108,23 +107,22 @@ public:
       code_query(call, index, h, ws);
       terms[h] = terms_of(call, h, ws);
     }
-    float norms[workspace::block];
-    for (index_t at = 0; at < call.visible; at += workspace::block) {
-      const index_t count = std::min(workspace::block, call.visible - at);
-      scan_block(call, index, call.heads(), at, count, ws);
+    for_blocks(call, ws, [&](workspace& scratch, index_t at, index_t count) {
+      float norms[workspace::block];
+      scan_block(call, index, call.heads(), at, count, ws, scratch);
       index.error_norms(at, count, norms);
       for (int h = 0; h < call.heads(); ++h) {
         float* t = ws.seen.scores(h).data() + at;
         if (call.scales_only(at + count)) {
-          call.kernels.weigh_sums(ws.code_dots.data() + h * workspace::block, index.factors() + at,
-                                  norms, count, terms[h], t);
+          call.kernels.weigh_sums(scratch.code_dots.data() + h * workspace::block,
+                                  index.factors() + at, norms, count, terms[h], t);
           continue;
         }
-        product_block(call, index, h, at, count, t, ws);
+        product_block(call, index, h, at, count, t, ws, scratch);
         call.to_logits(h, t, count, [=](index_t i) { return at + i; });
         temper_scores(t, norms, count, tempered(), error_scale_of(h, ws));
       }
-    }
+    });
     index.values().mark(call.visible, ws.seen);
   }
   /// How a log-weight follows from a predicted logit.
@@ -162,13 +160,23 @@ private:
             slope * plus * query[1], by.kappa * query[3], factor * query[2]};
   }
 
-  /// Sums of `queries` coded queries over a block of keys, `[queries x block]` in ws.code_dots;
-  /// behind them is scratch of the same size.
+  /// Calls `each(scratch, at, count)` for the blocks of the visible rows, shared by the workers of the call.
+  template <cache_view View, class Each>
+  static void for_blocks(const attention_call<View>& call, workspace& ws, Each each) noexcept {
+    ws.workers.over_rows(call.visible, ws, [&](workspace& scratch, half_open rows) {
+      for (index_t at = rows.first; at < rows.last; at += workspace::block)
+        each(scratch, at, std::min(workspace::block, rows.last - at));
+    });
+  }
+
+  /// Sums of `queries` coded queries, of ws, over a block of keys, `[queries x block]` in scratch.code_dots;
+  /// behind them is room for as many.
   template <cache_view View>
   void scan_block(const attention_call<View>& call, const key_code_index& index, int queries,
-                  index_t at, index_t count, workspace& ws) const noexcept {
+                  index_t at, index_t count, const workspace& ws,
+                  workspace& scratch) const noexcept {
     const index_t size = queries * workspace::block;
-    std::int32_t* first = ws.code_dots.data();
+    std::int32_t* first = scratch.code_dots.data();
     for (int plane = 0; plane < book_.planes(); ++plane)
       call.kernels.scan_codes(book_.plane_bits(plane), index.codes(plane, at), (count + 15) / 16,
                               book_.words(plane, index.dim()), book_.lookup(),
@@ -216,9 +224,10 @@ private:
 
   template <cache_view View>
   void product_block(const attention_call<View>& call, const key_code_index& index, int h,
-                     index_t at, index_t count, float* out, workspace& ws) const noexcept {
+                     index_t at, index_t count, float* out, const workspace& ws,
+                     const workspace& scratch) const noexcept {
     const float* terms = ws.query_terms.data() + 4 * h;
-    const std::int32_t* sums = ws.code_dots.data() + h * workspace::block;
+    const std::int32_t* sums = scratch.code_dots.data() + h * workspace::block;
     call.kernels.scale_sums(sums, index.factors() + at, count, book_.level_times(),
                             book_.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0],
                             terms[2], out);

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "vattention/core/attention_call.hpp"
-#include "vattention/core/workspace.hpp"
+#include "vattention/core/row_lists.hpp"
 
 namespace vattn {
 
@@ -80,24 +80,21 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
 
 }  // namespace detail
 
-/// Writes the k rows of largest score to `picks` and returns their number. Equal scores go to the lower
+/// Writes the k rows of largest score to ws.picks and returns their number; ws has room for all scores. Equal scores go to the lower
 /// row; -inf is never taken; NaN and +inf always are, beyond k.
 ///
 /// A threshold guessed from a sample leaves a few more than k candidates (lowered until there are
-/// enough), of which the best are taken. The result does not depend on the guess. `picks` and
-/// `candidates` have room for all scores.
-inline index_t pick_top(std::span<const float> scores, index_t k,
-                        std::pair<float, row_t>* candidates, row_t* picks) noexcept {
+/// enough), of which the best are taken. The result does not depend on the guess.
+inline index_t pick_top(std::span<const float> scores, index_t k, workspace& ws) noexcept {
   constexpr float infinity = std::numeric_limits<float>::infinity();
-  if (k == 0)
-    return kernels::active().not_below(scores.data(), static_cast<index_t>(scores.size()), infinity,
-                                       picks);
+  std::pair<float, row_t>* const candidates = ws.candidates.data();
+  row_t* const picks = ws.picks.data();
+  if (k == 0) return list_not_below(scores, infinity, ws, picks);
   index_t forced = 0;
   index_t finite = 0;
   for (double slack = 1.0;; slack *= 8.0) {
     const float threshold = detail::threshold_guess(scores, k, slack, candidates);
-    const index_t passed = kernels::active().not_below(
-        scores.data(), static_cast<index_t>(scores.size()), threshold, picks);
+    const index_t passed = list_not_below(scores, threshold, ws, picks);
     forced = finite = 0;
     for (index_t i = 0; i < passed; ++i) {
       const row_t row = picks[i];
@@ -118,8 +115,8 @@ template <cache_view View>
 void select_top(const attention_call<View>& call, index_t k, workspace& ws) noexcept {
   ws.seen.exclude(ws.exact.rows());
   for (int h = 0; h < call.heads(); ++h) {
-    const index_t count = pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)),
-                                   k, ws.candidates.data(), ws.picks.data());
+    const index_t count =
+        pick_top(ws.seen.scores(h).first(static_cast<std::size_t>(call.visible)), k, ws);
     for (const row_t row : ws.picks.first(count)) ws.exact.add(row);
   }
 }
