@@ -9,6 +9,7 @@ TEST_CASE("the integer kernels of the avx512 row are exact", "[kernels]") {
   if (!kernels::supported(kernels::isa::avx512)) return;
   check_scan_codes(kernels::get(kernels::isa::avx512));
   check_match_signs(kernels::get(kernels::isa::avx512));
+  check_match_halves(kernels::get(kernels::isa::avx512));
 }
 
 #if VATTN_X86_KERNELS

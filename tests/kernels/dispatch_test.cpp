@@ -24,6 +24,8 @@ TEST_CASE("every row has its own number and name and no hole", "[kernels]") {
     CHECK(row.exp_shifted != nullptr);
     CHECK(row.scan_codes != nullptr);
     CHECK(row.match_signs != nullptr);
+    CHECK(row.match_halves != nullptr);
+    CHECK(row.proposal_logs != nullptr);
     CHECK(row.scale_sums != nullptr);
     CHECK(row.not_below != nullptr);
   }

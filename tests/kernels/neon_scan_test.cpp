@@ -12,6 +12,7 @@ TEST_CASE("the integer kernels of the neon row are exact", "[kernels]") {
   if (!kernels::supported(kernels::isa::neon)) return;
   check_scan_codes(kernels::get(kernels::isa::neon));
   check_match_signs(kernels::get(kernels::isa::neon));
+  check_match_halves(kernels::get(kernels::isa::neon));
 }
 
 #if VATTN_NEON_KERNELS

@@ -747,6 +747,28 @@ inline void check_match_signs(const kernels::table& row) {
   }
 }
 
+/// Against the definition, the other half of the last word being anything.
+inline void check_match_halves(const kernels::table& row) {
+  std::mt19937_64 engine(11);
+  for (const index_t count : all_lengths) {
+    CAPTURE(row.name, count);
+    const fenced_memory memory(std::max<index_t>((count + 1) / 2, 1) * 8, 0);
+    auto* words = reinterpret_cast<std::uint64_t*>(memory.data());
+    for (index_t i = 0; i < (count + 1) / 2; ++i) words[i] = engine();
+    const auto query = static_cast<std::uint32_t>(engine());
+    std::vector<float> want, out(static_cast<std::size_t>(count + 1), untouched);
+    for (index_t i = 0; i < count; ++i) {
+      int agree = 0;
+      for (int bit = 0; bit < 32; ++bit)
+        agree += (words[i / 2] >> (i % 2 * 32 + bit) & 1) == (query >> bit & 1) ? 1 : -1;
+      want.push_back(static_cast<float>(agree));
+    }
+    want.push_back(untouched);
+    row.match_halves(words, count, query, out.data());
+    CHECK(out == want);
+  }
+}
+
 /// The whole contract of one row of the table but for `check_dot_rows` and `check_sum_rows`, which take
 /// longest.
 inline void check_quick(const kernels::table& row) {
@@ -757,6 +779,7 @@ inline void check_quick(const kernels::table& row) {
   check_exp_shifted(row);
   check_scan_codes(row);
   check_match_signs(row);
+  check_match_halves(row);
   check_weigh_sums(row);
   check_byte_norms(row);
   check_within_reach(row);

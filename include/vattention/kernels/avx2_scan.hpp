@@ -164,14 +164,14 @@ inline void scan_codes(int bits, const std::uint8_t* codes, index_t blocks, inde
   }
 }
 
-/// Ones in each 64-bit word, by a table of half bytes.
+/// Ones in each byte, by a table of half bytes.
 VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i count_ones(__m256i v) noexcept {
   const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
                                         1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i half = _mm256_set1_epi8(15);
   const __m256i low = _mm256_shuffle_epi8(ones, _mm256_and_si256(v, half));
   const __m256i high = _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(v, 4), half));
-  return _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256());
+  return _mm256_add_epi8(low, high);
 }
 
 /// Signatures of one word, four at a time; returns how many were matched.
@@ -183,7 +183,9 @@ VATTN_AVX2 inline index_t match_words(const std::uint64_t* signatures, index_t c
   for (; i + 4 <= count; i += 4) {
     const __m256i s =
         _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(signatures + i)));
-    const __m256i different = _mm256_permutevar8x32_epi32(count_ones(_mm256_xor_si256(s, q)), even);
+    const __m256i words =
+        _mm256_sad_epu8(count_ones(_mm256_xor_si256(s, q)), _mm256_setzero_si256());
+    const __m256i different = _mm256_permutevar8x32_epi32(words, even);
     const __m128i twice = _mm_slli_epi32(_mm256_castsi256_si128(different), 1);
     _mm_storeu_ps(out + i, _mm_cvtepi32_ps(_mm_sub_epi32(_mm_set1_epi32(64), twice)));
   }
@@ -199,6 +201,23 @@ VATTN_AVX2 inline void match_signs(const std::uint64_t* signatures, index_t coun
     for (int w = 0; w < words; ++w) different += std::popcount(signatures[w] ^ query[w]);
     out[i] = static_cast<float>(64 * words - 2 * different);
   }
+}
+
+/// Eight signatures of 32 bits at a time.
+VATTN_AVX2 inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
+                                    float* out) noexcept {
+  const __m256i q = _mm256_set1_epi32(static_cast<int>(query));
+  index_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const void* at = words + i / 2;
+    const __m256i s = _mm256_loadu_si256(static_cast<const __m256i*>(at));
+    const __m256i pairs =
+        _mm256_maddubs_epi16(count_ones(_mm256_xor_si256(s, q)), _mm256_set1_epi8(1));
+    const __m256i twice = _mm256_madd_epi16(pairs, _mm256_set1_epi16(2));
+    _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_set1_epi32(32), twice)));
+  }
+  _mm256_zeroupper();
+  scalar::match_halves(words + i / 2, count - i, query, out + i);
 }
 
 }  // namespace vattn::kernels::avx2

@@ -255,6 +255,21 @@ inline void match_signs_popcnt(const std::uint64_t* signatures, index_t count, i
   }
 }
 
+/// `match_halves` for CPUs with AVX512-VPOPCNTDQ.
+VATTN_AVX512_POPCNT inline void match_halves_popcnt(const std::uint64_t* words, index_t count,
+                                                    std::uint32_t query, float* out) noexcept {
+  const __m512i q = _mm512_set1_epi32(static_cast<int>(query)), most = _mm512_set1_epi32(32);
+  for (index_t i = 0; i < count; i += 16) {
+    const index_t left = count - i;
+    const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
+    const __m512i n =
+        _mm512_popcnt_epi32(_mm512_xor_si512(_mm512_maskz_loadu_epi32(lanes, words + i / 2), q));
+    _mm512_mask_storeu_ps(out + i, lanes,
+                          _mm512_cvtepi32_ps(_mm512_sub_epi32(most, _mm512_slli_epi32(n, 1))));
+  }
+  _mm256_zeroupper();
+}
+
 }  // namespace vattn::kernels::avx512
 
 #if !defined(__clang__)

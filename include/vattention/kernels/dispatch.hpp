@@ -44,7 +44,8 @@ inline constexpr table scalar_row{isa::scalar,          "scalar",
                                   scalar::weigh_sums,   scalar::byte_norms,
                                   scalar::within_reach, scalar::proposal_logs,
                                   scalar::scale_sums,   scalar::not_below,
-                                  scalar::match_signs,  scalar::random_blocks};
+                                  scalar::match_signs,  scalar::match_halves,
+                                  scalar::random_blocks};
 
 #if VATTN_X86_KERNELS
 inline constexpr table avx2_row{isa::avx2,          "avx2",
@@ -54,7 +55,8 @@ inline constexpr table avx2_row{isa::avx2,          "avx2",
                                 avx2::weigh_sums,   avx2::byte_norms,
                                 avx2::within_reach, avx2::proposal_logs,
                                 avx2::scale_sums,   avx2::not_below,
-                                avx2::match_signs,  avx2::random_blocks};
+                                avx2::match_signs,  avx2::match_halves,
+                                avx2::random_blocks};
 
 /// The AVX-512 row with the integer extensions this CPU has.
 inline table avx512_row() noexcept {
@@ -75,6 +77,7 @@ inline table avx512_row() noexcept {
           avx512::scale_sums,
           avx512::not_below,
           popcnt ? avx512::match_signs_popcnt : avx512::match_signs,
+          popcnt ? avx512::match_halves_popcnt : avx2::match_halves,
           avx512::random_blocks};
 }
 
@@ -110,6 +113,7 @@ inline table neon_row() noexcept {
           neon::scale_sums,
           neon::not_below,
           neon::match_signs,
+          neon::match_halves,
           neon::random_blocks};
 }
 #endif

@@ -116,6 +116,11 @@ struct table {
   void (*match_signs)(const std::uint64_t* signatures, index_t count, int words,
                       const std::uint64_t* query, float* out) noexcept;
 
+  /// The same of signatures of 32 bits, two a word, the first of them in its lower half: 32 - 2 hamming. A word
+  /// that is begun is readable.
+  void (*match_halves)(const std::uint64_t* words, index_t count, std::uint32_t query,
+                       float* out) noexcept;
+
   /// The numbers `random_stream::u64` 2 first .. 2 (first + count) - 1 of the stream whose state
   /// (four words, see `random_stream::state`) is given, exact.
   void (*random_blocks)(const std::uint32_t* stream, std::uint64_t first, index_t count,

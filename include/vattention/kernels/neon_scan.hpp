@@ -316,6 +316,18 @@ inline void match_signs(const std::uint64_t* signatures, index_t count, int word
   }
 }
 
+inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
+                         float* out) noexcept {
+  const uint64x2_t q = vreinterpretq_u64_u32(vdupq_n_u32(query));
+  index_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const uint8x16_t bytes = vcntq_u8(vreinterpretq_u8_u64(veorq_u64(vld1q_u64(words + i / 2), q)));
+    const uint32x4_t twice = vshlq_n_u32(vpaddlq_u16(vpaddlq_u8(bytes)), 1);
+    vst1q_f32(out + i, vcvtq_f32_s32(vsubq_s32(vdupq_n_s32(32), vreinterpretq_s32_u32(twice))));
+  }
+  scalar::match_halves(words + i / 2, count - i, query, out + i);
+}
+
 }  // namespace vattn::kernels::neon
 
 #undef VATTN_NEON_DOT

@@ -201,4 +201,12 @@ inline void match_signs(const std::uint64_t* signatures, index_t count, int word
   }
 }
 
+inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
+                         float* out) noexcept {
+  for (index_t i = 0; i < count; ++i) {
+    const auto half = static_cast<std::uint32_t>(words[i / 2] >> (i % 2 * 32));
+    out[i] = static_cast<float>(32 - 2 * std::popcount(half ^ query));
+  }
+}
+
 }  // namespace vattn::kernels::scalar

@@ -123,11 +123,9 @@ public:
       std::uint64_t signature[4];
       index.hash(call.queries.data + h * call.queries.stride, ws.rotated.data(), signature);
       float* scores = seen.scores(h).data();
-      if (index.halves())
-        match_halves(call.kernels, index.signatures(), call.visible, signature[0], scores);
-      else
-        call.kernels.match_signs(index.signatures(), call.visible, index.words(), signature,
-                                 scores);
+      ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open part) {
+        match(call.kernels, index, part, signature, scores + part.first);
+      });
       for (const row_t row : index.not_finite())
         if (row < call.visible) scores[row] = std::numeric_limits<float>::quiet_NaN();
       if (call.queries.logits.bias != nullptr || call.visible_to(h) < call.visible)
@@ -148,25 +146,13 @@ public:
   basis coverage() const noexcept { return basis::measured_on_average; }
 
 private:
-  /// Signatures of 32 bits, two a word. Matched with (q, q) a word gives the sum of its two scores, with
-  /// (q, not q) their difference; all are small integers, exact in float.
-  static void match_halves(const kernels::table& kernels, const std::uint64_t* words, index_t rows,
-                           std::uint64_t signature, float* out) noexcept {
-    constexpr index_t block = 256;
-    const std::uint64_t same = signature | signature << 32U;
-    const std::uint64_t opposite = same ^ 0xFFFFFFFF00000000U;
-    float sums[block / 2];
-    float differences[block / 2];
-    for (index_t row = 0; row < rows; row += block) {
-      const index_t count = std::min(block, rows - row);
-      kernels.match_signs(words + row / 2, (count + 1) / 2, 1, &same, sums);
-      kernels.match_signs(words + row / 2, (count + 1) / 2, 1, &opposite, differences);
-      for (index_t pair = 0; pair < count / 2; ++pair) {
-        out[row + 2 * pair] = 0.5F * (sums[pair] + differences[pair]);
-        out[row + 2 * pair + 1] = 0.5F * (sums[pair] - differences[pair]);
-      }
-      if (count % 2 != 0) out[row + count - 1] = 0.5F * (sums[count / 2] + differences[count / 2]);
-    }
+  static void match(const kernels::table& kernels, const sign_hash_index& index, half_open rows,
+                    const std::uint64_t* query, float* out) noexcept {
+    if (index.halves())
+      return kernels.match_halves(index.signatures() + rows.first / 2, rows.size(),
+                                  static_cast<std::uint32_t>(query[0]), out);
+    kernels.match_signs(index.signatures() + rows.first * index.words(), rows.size(), index.words(),
+                        query, out);
   }
 
   /// Rows that a head does not see score -inf; other biases cannot be weighed against signs.
