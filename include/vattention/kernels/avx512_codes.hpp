@@ -47,35 +47,46 @@ VATTN_AVX512_VNNI VATTN_ALWAYS_INLINE __m128i sum_of_lanes(const __m512i* v) noe
   return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
-/// What all keys of a pass share.
+/// What all keys of a pass share; queries lie `arranged_bytes` from each other.
 struct codes_pass {
   index_t words;
   const std::uint8_t* levels;
   const std::int8_t* arranged;
+  std::int32_t* out;
+  index_t out_stride;
 };
 
-/// Four keys times one query.
-template <int Bits>
-VATTN_AVX512_VNNI VATTN_ALWAYS_INLINE __m128i dot_four(const codes_pass& p,
-                                                       const void* const* rows) noexcept {
+/// Sums of four keys and `Heads` queries, those of a query side by side.
+template <int Bits, int Heads>
+VATTN_AVX512_VNNI VATTN_ALWAYS_INLINE void dot_four(const codes_pass& p, const void* const* rows,
+                                                    __m128i* out) noexcept {
   const __m512i table = level_table(p.levels);
-  __m512i sum[4];
+  __m512i sum[std::size_t{4 * Heads}];
   VATTN_UNROLL
   for (auto& s : sum) s = _mm512_setzero_si512();
   const std::int8_t* q = p.arranged;
   for (index_t t = 0; t < p.words; t += 16, q += 64 * (8 / Bits)) {
     const __mmask16 lanes = low_mask(p.words - t);
+    __m512i codes[4];
     VATTN_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      const __m512i codes =
-          _mm512_maskz_loadu_epi32(lanes, static_cast<const std::uint8_t*>(rows[k]) + 4 * t);
+    for (int k = 0; k < 4; ++k)
+      codes[k] = _mm512_maskz_loadu_epi32(lanes, static_cast<const std::uint8_t*>(rows[k]) + 4 * t);
+    VATTN_UNROLL
+    for (int field = 0; field < 8 / Bits; ++field) {
+      __m512i level[4];
       VATTN_UNROLL
-      for (int field = 0; field < 8 / Bits; ++field)
-        sum[k] = _mm512_dpbusd_epi32(sum[k], field_levels<Bits>(codes, field, table),
-                                     _mm512_loadu_si512(q + 64 * field));
+      for (int k = 0; k < 4; ++k) level[k] = field_levels<Bits>(codes[k], field, table);
+      VATTN_UNROLL
+      for (int h = 0; h < Heads; ++h) {
+        const __m512i query = _mm512_loadu_si512(q + h * arranged_bytes + 64 * field);
+        VATTN_UNROLL
+        for (int k = 0; k < 4; ++k)
+          sum[4 * h + k] = _mm512_dpbusd_epi32(sum[4 * h + k], level[k], query);
+      }
     }
   }
-  return sum_of_lanes(sum);
+  VATTN_UNROLL
+  for (int h = 0; h < Heads; ++h) out[h] = sum_of_lanes(sum + 4 * h);
 }
 
 /// A query in the order of the codes, zeros behind its last word.
@@ -89,9 +100,9 @@ void arrange_codes_query(const std::int8_t* x, index_t words, std::int8_t* out) 
                   x + 4 * (t * fields + field), 4);
 }
 
-template <int Bits>
+template <int Bits, int Heads>
 VATTN_AVX512_VNNI void dot_codes_of(const codes_pass& p, const void* const* rows, index_t count,
-                                    index_t upcoming, std::int32_t* out) noexcept {
+                                    index_t upcoming) noexcept {
   constexpr index_t ahead = 16;
   const bool to_l1 = active_plan().to_l1;
   for (index_t i = 0; i < count; i += 4) {
@@ -100,21 +111,32 @@ VATTN_AVX512_VNNI void dot_codes_of(const codes_pass& p, const void* const* rows
       prefetch_lines(rows[k], 4 * p.words, to_l1);
     const void* four[4];
     for (index_t k = 0; k < 4; ++k) four[k] = rows[i + (k < size ? k : 0)];
-    _mm_mask_storeu_epi32(out + i, static_cast<__mmask8>((1U << size) - 1U),
-                          dot_four<Bits>(p, four));
+    __m128i sums[std::size_t{Heads}];
+    dot_four<Bits, Heads>(p, four, sums);
+    VATTN_UNROLL
+    for (int h = 0; h < Heads; ++h)
+      _mm_mask_storeu_epi32(p.out + h * p.out_stride + i, static_cast<__mmask8>((1U << size) - 1U),
+                            sums[h]);
   }
   _mm256_zeroupper();
 }
 
+/// Queries by fours, twos and ones; the first ones ask for the rows that come.
 template <int Bits>
-void dot_codes_bits(const codes_pass& p, const void* const* rows, index_t count, index_t upcoming,
-                    const std::int8_t* x, index_t x_stride, int heads, std::int32_t* out,
-                    index_t out_stride) noexcept {
-  alignas(64) std::int8_t arranged[arranged_bytes];
-  for (int h = 0; h < heads; ++h) {
-    arrange_codes_query<Bits>(x + h * x_stride, p.words, arranged);
-    dot_codes_of<Bits>({p.words, p.levels, arranged}, rows, count, h == 0 ? upcoming : 0,
-                       out + h * out_stride);
+void dot_codes_bits(codes_pass p, const void* const* rows, index_t count, index_t upcoming,
+                    const std::int8_t* x, index_t x_stride, int heads) noexcept {
+  alignas(64) std::int8_t arranged[4 * arranged_bytes];
+  p.arranged = arranged;
+  for (int h = 0; h < heads; upcoming = 0) {
+    const int left = heads - h;
+    const int size = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    for (int k = 0; k < size; ++k, x += x_stride)
+      arrange_codes_query<Bits>(x, p.words, arranged + k * arranged_bytes);
+    (size == 4   ? dot_codes_of<Bits, 4>
+     : size == 2 ? dot_codes_of<Bits, 2>
+                 : dot_codes_of<Bits, 1>)(p, rows, count, upcoming);
+    p.out += size * p.out_stride;
+    h += size;
   }
 }
 
@@ -124,13 +146,12 @@ inline void dot_codes_vnni(int bits, const void* const* rows, index_t count, ind
                            index_t x_stride, int heads, std::int32_t* out,
                            index_t out_stride) noexcept {
   VATTN_ASSERT((words + 15) / 16 * 64 * (8 / bits) <= arranged_bytes);
-  const codes_pass p{words, levels, nullptr};
+  const codes_pass p{words, levels, nullptr, out, out_stride};
   switch (bits) {
-    case 1: return dot_codes_bits<1>(p, rows, count, upcoming, x, x_stride, heads, out, out_stride);
-    case 2: return dot_codes_bits<2>(p, rows, count, upcoming, x, x_stride, heads, out, out_stride);
-    case 4: return dot_codes_bits<4>(p, rows, count, upcoming, x, x_stride, heads, out, out_stride);
-    default:
-      return dot_codes_bits<8>(p, rows, count, upcoming, x, x_stride, heads, out, out_stride);
+    case 1: return dot_codes_bits<1>(p, rows, count, upcoming, x, x_stride, heads);
+    case 2: return dot_codes_bits<2>(p, rows, count, upcoming, x, x_stride, heads);
+    case 4: return dot_codes_bits<4>(p, rows, count, upcoming, x, x_stride, heads);
+    default: return dot_codes_bits<8>(p, rows, count, upcoming, x, x_stride, heads);
   }
 }
 

@@ -115,8 +115,8 @@ public:
     for (std::size_t at = 0; at < rows.size(); at += batch) {
       const std::size_t end = std::min(at + batch, rows.size());
       refine_batch(call, index, rows.subspan(at, end - at),
-                   rows.subspan(end, std::min<std::size_t>(batch, rows.size() - end)), out + at,
-                   stride, ws, scratch);
+                   rows.subspan(end, std::min<std::size_t>(workspace::upcoming, rows.size() - end)),
+                   out + at, stride, ws, scratch);
     }
   }
   template <cache_view View>
@@ -125,7 +125,7 @@ public:
   }
 
 private:
-  static constexpr std::size_t batch = 64;
+  static constexpr std::size_t batch = workspace::block;
   static constexpr float fine_kappa = 0.5F;
 
   template <cache_view View>
