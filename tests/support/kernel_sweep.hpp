@@ -651,7 +651,7 @@ inline void check_proposal_logs(const kernels::table& row) {
   const auto expected = [&](std::size_t i, bool with_norms, bool lowers) {
     if (t[i] == -infinity) return -HUGE_VAL;
     double x = std::max(static_cast<double>(t[i]) + 25.0, -8.0);
-    if (with_norms) x += 0.9F * static_cast<double>(norms[i]);
+    if (with_norms) x += static_cast<double>(0.9F) * static_cast<double>(norms[i]);
     if (std::isnan(t[i]) || t[i] >= largest || !(x < 64.0)) return static_cast<double>(largest);
     const double better = std::max(static_cast<double>(finer[i]) + 44.0, -9.0);
     return lowers && better < x && !std::isnan(finer[i]) ? better : x;

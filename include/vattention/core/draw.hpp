@@ -40,7 +40,8 @@ constexpr threshold_t threshold_above(double probability) noexcept {
   return static_cast<double>(whole) < scaled || whole == 0 ? whole : whole - 1;
 }
 
-/// Sampled rows, in the order they were drawn in; each growth appends, ascending within itself.
+/// Sampled rows, in the order they were drawn in; each growth appends. They are read in this order, which is
+/// fastest where it ascends.
 class sample {
 public:
   /// Empties the draw and makes room for `capacity` rows. Allocates only if it never was as large.
