@@ -4,6 +4,8 @@
 /// sample, output, certificate.
 #pragma once
 
+#include <optional>
+
 #include "vattention/attention/attention_functor.hpp"
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
@@ -42,12 +44,15 @@ public:
   double fixed_bytes() const noexcept { return fixed_bytes_; }
 
   double variance(int head, contribution what, index_t size, correction finite) noexcept {
-    if (formed_ != key(head, what)) {
-      y_ = Sampler::scheme == design::fixed_size ? total(head, what)
-                                                 : squares_of(d_.call, ws_, head, what);
-      formed_ = key(head, what);
+    if constexpr (Sampler::scheme == design::fixed_size)
+      return sampler_.variance_at(d_, head, total(head, what), size, finite);
+    if (!formed_ || what != *formed_) {
+      form_squares(d_.call, ws_, what);
+      formed_ = what;
     }
-    return sampler_.variance_at(d_, head, y_, size, finite);
+    const std::span<const float> squares(ws_.squares_of(head),
+                                         static_cast<std::size_t>(ws_.drawn.size()));
+    return sampler_.variance_at(d_, head, {squares, 0.0}, size, finite);
   }
   /// For samplers that know it beforehand: how far a sum may be off after a look of `size` more rows, at
   /// once or exactly in O(n).
@@ -55,11 +60,9 @@ public:
     return sampler_.radius_at(d_, head, size, log_term, exactly);
   }
   /// The squares of another look are out of date.
-  void forget() noexcept { formed_ = -1; }
+  void forget() noexcept { formed_.reset(); }
 
 private:
-  static int key(int head, contribution what) noexcept { return 4 * head + static_cast<int>(what); }
-
   /// For equal probabilities the mean square follows from the present variance
   /// V = n^2 (1/b - 1/n) mean(y^2): no row is read again.
   contributions total(int head, contribution what) const noexcept {
@@ -76,9 +79,9 @@ private:
   workspace& ws_;
   std::span<judgement> judged_;
   double fixed_bytes_;
-  contributions y_;
   int look_ = 1;
-  int formed_ = -1;
+  /// What ws.squares holds of this look.
+  std::optional<contribution> formed_;
 };
 
 }  // namespace detail

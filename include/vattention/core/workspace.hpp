@@ -123,7 +123,7 @@ public:
     sample_norms.reserve(rows);
     by_group.reserve(rows);
     group_of.reserve(rows);
-    squares.reserve(rows);
+    squares.reserve(g * rows);
     gram.reserve((variance_groups + 1) * value_dim + 8 * variance_groups);
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
@@ -174,6 +174,8 @@ public:
   }
   /// Logits of the sampled rows of one head, in the order of the draw.
   float* logits_of(index_t h) noexcept { return sample_logits.data() + h * rows_; }
+  /// Squares of what they contribute to a sum of that head, see `form_squares`.
+  float* squares_of(index_t h) noexcept { return squares.data() + h * rows_; }
 
   /// Who works on the call.
   team workers;

@@ -64,15 +64,36 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 exp_of(__m512 x) noexcept {
   return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
+/// The sum of `exp_shifted` alone: 64 floats are added as floats first.
+VATTN_AVX512 inline double exp_sum(const float* x, index_t count, float shift) noexcept {
+  const __m512 minus = _mm512_set1_ps(shift);
+  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+  for (index_t i = 0; i < count; i += 64) {
+    __m512 part = _mm512_setzero_ps();
+    VATTN_UNROLL
+    for (index_t k = i; k < i + 64; k += 16) {
+      const __mmask16 mask = k < count ? low_mask(count - k) : __mmask16{0};
+      const __m512 v = _mm512_maskz_loadu_ps(mask, x + k);
+      part = _mm512_mask_add_ps(part, mask, part, exp_of(_mm512_sub_ps(v, minus)));
+    }
+    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(part)));
+    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(part, 1)));
+  }
+  const double sum = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+  _mm256_zeroupper();
+  return sum;
+}
+
 VATTN_AVX512 inline double exp_shifted(const float* x, index_t count, float shift,
                                        float* out) noexcept {
+  if (out == nullptr) return exp_sum(x, count, shift);
   const __m512 minus = _mm512_set1_ps(shift);
   __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
   for (index_t i = 0; i < count; i += 16) {
     const __mmask16 mask = low_mask(count - i);
     const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
     const __m512 e = _mm512_maskz_mov_ps(mask, exp_of(_mm512_sub_ps(v, minus)));
-    if (out != nullptr) _mm512_mask_storeu_ps(out + i, mask, e);
+    _mm512_mask_storeu_ps(out + i, mask, e);
     low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
     high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
   }
@@ -100,20 +121,33 @@ VATTN_AVX512 inline void scale_sums(const std::int32_t* sums, const std::uint16_
   _mm256_zeroupper();
 }
 
+/// Appends the positions of 16 lanes that are hits: a whole register, of which what is too much is overwritten
+/// or left over.
+VATTN_AVX512 VATTN_ALWAYS_INLINE void append_hits(__mmask16 hits, index_t i, row_t* out,
+                                                  index_t& found) noexcept {
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i position = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
+  _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(hits, position));
+  found += std::popcount(static_cast<unsigned>(hits));
+}
+
+/// Four registers at a time, which are passed over at once where hits are rare.
 VATTN_AVX512 inline index_t not_below(const float* x, index_t count, float threshold,
                                       row_t* out) noexcept {
   const __m512 least = _mm512_set1_ps(threshold);
-  const __m512i step = _mm512_set1_epi32(16);
-  __m512i position = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   index_t found = 0;
   index_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const __mmask16 hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), least, _CMP_NLT_UQ);
-    // A whole register: what is too much lies within `count`, and is overwritten or left over.
-    _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(hits, position));
-    found += std::popcount(static_cast<unsigned>(hits));
-    position = _mm512_add_epi32(position, step);
+  for (; i + 64 <= count; i += 64) {
+    __mmask16 hits[4];
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k)
+      hits[k] = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i + 16 * k), least, _CMP_NLT_UQ);
+    if ((hits[0] | hits[1] | hits[2] | hits[3]) == 0) continue;
+    VATTN_UNROLL
+    for (int k = 0; k < 4; ++k) append_hits(hits[k], i + 16 * k, out, found);
   }
+  for (; i + 16 <= count; i += 16)
+    append_hits(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), least, _CMP_NLT_UQ), i, out, found);
   for (; i < count; ++i) {
     out[found] = static_cast<row_t>(i);
     found += x[i] < threshold ? 0 : 1;

@@ -50,7 +50,8 @@ struct table {
 
   /// out[i] = exp(x[i] - shift), returns the sum (accumulated in double). x and out may be the
   /// same. Relative error of out[i] <= 4 u + u |x[i] - shift|; a result below 2^-126 may come out
-  /// as 0; NaN and +inf go through; -inf gives 0. `shift` is finite. `out` may be null: the sum alone.
+  /// as 0; NaN and +inf go through; -inf gives 0. `shift` is finite. `out` may be null: the sum alone, off by
+  /// at most another 5 u of it.
   double (*exp_shifted)(const float* x, index_t count, float shift, float* out) noexcept;
 
   /// Integer dot products of packed key codes with int8 queries, exact on every row of the table.
