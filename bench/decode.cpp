@@ -14,6 +14,8 @@
 #include "support/experiment.hpp"
 #include "support/guard.hpp"
 #include "vattention/budget/fixed.hpp"
+#include "vattention/cost/calibrate.hpp"
+#include "vattention/cost/model.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/top_k/sign_hash.hpp"
 
@@ -35,7 +37,7 @@ struct settings {
   double last_level_mb = 0.0, memory_mb = 0.0;
   int repeats = 9, profiles = 3;
   std::uint64_t seed = 1;
-  bool peers = true;
+  bool peers = true, calibrate = false;
 };
 
 element element_of_name(const std::string& name) {
@@ -150,17 +152,29 @@ void enter_predictor(race& all, arena& a, const settings& s, const std::string& 
         [bits = name == "sign32" ? 32 : 64](extent k) { return vattn::top_k::sign_hash(bits, k); });
 }
 
-/// `presets::standard`, and its twin that looks at the clock.
+/// The policies of `presets::standard` and others beside them, and their twin that looks at the clock.
+template <class... More>
+auto standard_pair(const settings& s, More... more) {
+  return functor_pair(vattn::static_indices::sink_window(32, 64), vattn::top_k::cascade(2, 4),
+                      vattn::base_sampling::proportional(),
+                      vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
+                      vattn::dynamic_sampling::proportional(), more...);
+}
+
+/// `presets::standard`, and the same with a cost model: of the constants given, and of this machine's.
 void enter_verified(race& all, arena& a, const settings& s) {
-  const functor_pair functors(
-      vattn::static_indices::sink_window(32, 64), vattn::top_k::cascade(2, 4),
-      vattn::base_sampling::proportional(),
-      vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
-      vattn::dynamic_sampling::proportional());
+  const auto functors = standard_pair(s);
   static_assert(
       std::same_as<std::remove_cvref_t<decltype(functors.plain)>,
                    decltype(vattn::presets::standard(vattn::epsilon{0.1}, vattn::delta{0.1}))>);
-  enter_functor(all, a, "standard", functors, make_indices(functors.plain.top_k(), a));
+  const auto indices = make_indices(functors.plain.top_k(), a);
+  enter_functor(all, a, "standard", functors, indices);
+  enter_functor(all, a, "standard or dense", standard_pair(s, vattn::cost::model()), indices);
+  if (!s.calibrate) return;
+  const decode_shape& shape = a.data.shape();
+  const vattn::cost_profile mine = vattn::calibrate(
+      {.key_dim = shape.dim, .value_dim = shape.dim, .group = shape.group, .type = shape.type});
+  enter_functor(all, a, "calibrated or dense", standard_pair(s, vattn::cost::model(mine)), indices);
 }
 
 void enter_peers(race& all, arena& a, int threads) {
@@ -228,6 +242,7 @@ json describe(const settings& s, std::int64_t last_level) {
                {"profiles", s.profiles},
                {"seed", s.seed},
                {"cache_factor", s.cache_factor},
+               {"calibrate", s.calibrate},
                {"last_level_cache_bytes", last_level}};
   return {{"machine", describe_machine()},
           {"peers", {{"torch", peer(torch_version())}, {"ggml", peer(ggml_version())}}},
@@ -270,7 +285,7 @@ void declare(CLI::App& app, settings& s) {
   const auto members = [](std::vector<std::string> names) {
     return CLI::IsMember(std::move(names));
   };
-  list_option(app, "--rows", s.rows, "keys a head")->check(CLI::Range(1024, 1 << 24));
+  list_option(app, "--rows", s.rows, "keys a head")->check(CLI::Range(256, 1 << 24));
   list_option(app, "--dim", s.dims, "key and value dimension")->check(CLI::Range(16, 1024));
   list_option(app, "--group", s.groups, "queries a KV head")->check(CLI::Range(1, 64));
   list_option(app, "--type", s.types, "f32, bf16, f16")->check(members({"f32", "bf16", "f16"}));
@@ -299,6 +314,8 @@ void declare(CLI::App& app, settings& s) {
   app.add_option("--llc-mb", s.last_level_mb, "last-level cache, if this machine does not tell");
   app.add_option("--memory-mb", s.memory_mb, "memory to use (default: 70 % of what is available)");
   app.add_option("--seed", s.seed);
+  app.add_flag("--calibrate", s.calibrate,
+               "race the default with a cost model of constants measured here, too");
   app.add_flag("--peers,!--no-peers", s.peers, "race torch and ggml, where built in");
   app.add_option("--json", s.json_file, "file for everything that was measured");
   app.footer("Options of Google Benchmark work too: --benchmark_filter='dense|uniform'");
