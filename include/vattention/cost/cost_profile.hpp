@@ -15,7 +15,7 @@ namespace vattn {
 /// ratios decide anything. A plain aggregate: store it as you like. Head counts: g + 1 stands for work of which
 /// a part is done once for the group and a part for each query.
 ///
-/// The defaults were measured on one core of an AMD EPYC of the Zen 5 generation with the AVX-512 kernels.
+/// The defaults were measured on one core of an AMD EPYC of the Zen 5 generation, with the best kernels.
 /// `bash bench/run.sh cost` prints those of another machine, `calibrate()` measures them in a program.
 struct cost_profile {
   // dense attention

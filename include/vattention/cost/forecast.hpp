@@ -38,7 +38,7 @@ inline sample_outcome expected_sample(const call_prospect& call, double hardness
   sample.rows = std::min(rest, group * std::max(base, asked));
   sample.looks = asked > base ? 2.0 : 1.0;
   sample.summed = sample.rows + (asked > base ? std::min(rest, group * base) : 0.0);
-  if (call.levels > 1) {
+  if (call.levels > 1 && rest > 0.0) {
     const double each = 12.0 * std::sqrt(16384.0 / static_cast<double>(call.rows));
     sample.records = rest * -std::expm1(-each * sample.rows / rest);
   }
@@ -97,7 +97,7 @@ inline call_work growth_work(const call_prospect& call, const growth_prospect& g
   const auto drawn = static_cast<double>(growth.drawn);
   call_work work;
   if (call.levels > 0) detail::add_passes(call, 1.0, work);
-  if (call.levels > 1 && growth.drawn > 0) {
+  if (call.levels > 1 && growth.drawn > 0 && rest > 0.0) {
     // Each further row of the sample leaves as many of the others unrefined, in proportion.
     const double unrefined = 1.0 - static_cast<double>(growth.refined) / rest;
     const double records =
