@@ -314,6 +314,8 @@ private:
                       .exact = exact - hidden,
                       .base = base_sampling_.size(call.visible - exact)};
     if constexpr (detail::takes_proposals<base_sampling_type>) all.levels = top_k_type::levels;
+    if constexpr (detail::takes_bounds<base_sampling_type>) all.levels = 1;
+    if constexpr (needs_ceiling<budget_type>) all.scanned_bytes *= 1 + call.heads();
     if (scale == error_scale::output && budget_.guarantees() == quantity::output)
       all.epsilon = budget_.asked();
     return all;

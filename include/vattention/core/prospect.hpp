@@ -18,9 +18,10 @@ struct call_prospect {
   index_t key_dim = 0, value_dim = 0;
   /// Bytes of a key and its value.
   index_t row_bytes = 0;
-  /// Bytes of the predictor's index that every sparse call reads.
+  /// Bytes of the predictor's index that every sparse call reads, as often as it does.
   index_t scanned_bytes = 0;
-  /// Levels of the predictor's proposals that the sampler follows; 0 if it draws without any.
+  /// Levels of the predictor's proposals that the sampler follows; 1 if it follows bounds, 0 if it draws
+  /// without either.
   int levels = 0;
   /// Static rows, which are read exactly, and rows of the base sample that each query draws.
   index_t exact = 0, base = 0;

@@ -19,12 +19,12 @@ struct sample_outcome {
   double summed = 0.0;
 };
 
-/// The sample that a call is expected to take, of queries `hardness` times as hard as those of captured heads,
-/// which at epsilon e of n rows take about 1.55 sqrt(n) (.1 / e)^.8 rows each and g^.8 times as many for a group
-/// of g; the base sample at least. Of 16,384 rows twelve times as many are refined as are drawn, as long as these
+/// The sample that a call is expected to take, of queries `hardness` times as hard as those that are as sharp as
+/// typical captured ones, which at epsilon e of n rows take about 1.55 sqrt(n) (.1 / e)^.8 rows each and g^.8
+/// times as many for a group of g; the base sample at least. Of 16,384 rows twelve times as many are refined as are drawn, as long as these
 /// are few, in proportion to 1 / sqrt(n) of others. One growth where the base sample is not expected to do.
 ///
-/// Ends: single heads take a third or three times of that. Where no error relative to the output is asked it is
+/// Ends: single heads take a third or, where attention is flat, three times of that. Where no error relative to the output is asked it is
 /// the base sample alone, and so the least that a call can take.
 inline sample_outcome expected_sample(const call_prospect& call, double hardness) noexcept {
   const auto rest = static_cast<double>(call.rest());

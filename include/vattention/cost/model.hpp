@@ -14,9 +14,8 @@ namespace vattn::cost {
 /// result is then the dense one bit for bit, and the certificate says `exact`.
 ///
 /// Decides by sizes and constants alone, so the same call has the same bits on every run and on any number of
-/// threads; on another machine too, if the constants are the same. What a certificate promises stays true: a
-/// call that is decided at once is exact whatever its draw, and one that turns exact at a look is one less that
-/// could be wrong. A limit on rows or bytes is kept: a call that may not read everything is never dense for cost.
+/// threads. What a certificate promises stays true: a call that is decided at once is exact whatever its draw,
+/// and one that turns exact at a look is one less that could be wrong. A limit on rows or bytes is kept: a call that may not read everything is never dense for cost.
 ///
 /// Ends: a single query may need more rows than usual. If a look finds out, its first sample has been paid for,
 /// up to about half a dense call. The index is not counted: a program that decodes densely for long may spare
@@ -26,8 +25,8 @@ class model {
 public:
   using role = vattn::role::cost;
 
-  /// `hardness`: rows that the queries of a model need over those of captured heads, see `expected_sample`; with
-  /// 0 a call is dense at once only where the least that a sparse call can do costs more.
+  /// `hardness`: rows that the queries of a model need over those of typical captured heads, see
+  /// `expected_sample`; with 0 a call is dense at once only where the least that a sparse call can do costs more.
   /// @throws std::invalid_argument for a price that is not positive and finite, naming it, or a hardness that is
   /// negative or not finite.
   explicit model(const cost_profile& prices = {}, double hardness = 1.0)
