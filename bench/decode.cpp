@@ -14,6 +14,8 @@
 #include "support/experiment.hpp"
 #include "support/guard.hpp"
 #include "vattention/budget/fixed.hpp"
+#include "vattention/cost/calibrate.hpp"
+#include "vattention/cost/model.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/top_k/sign_hash.hpp"
 
@@ -35,7 +37,7 @@ struct settings {
   double last_level_mb = 0.0, memory_mb = 0.0;
   int repeats = 9, profiles = 3;
   std::uint64_t seed = 1;
-  bool peers = true;
+  bool peers = true, calibrate = false;
 };
 
 element element_of_name(const std::string& name) {
@@ -150,24 +152,39 @@ void enter_predictor(race& all, arena& a, const settings& s, const std::string& 
         [bits = name == "sign32" ? 32 : 64](extent k) { return vattn::top_k::sign_hash(bits, k); });
 }
 
-/// A preset of the library and its twin that looks at the clock.
-template <class Preset, class TopK>
-void enter_preset(race& all, arena& a, const settings& s, const std::string& name,
-                  Preset /*preset*/, TopK top_k) {
-  const functor_pair functors(
-      vattn::static_indices::sink_window(32, 64), std::move(top_k),
-      vattn::base_sampling::proportional(),
-      vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
-      vattn::dynamic_sampling::proportional());
-  static_assert(std::same_as<std::remove_cvref_t<decltype(functors.plain)>,
-                             std::invoke_result_t<Preset, vattn::epsilon, vattn::delta>>);
-  enter_functor(all, a, name, functors, make_indices(functors.plain.top_k(), a));
+/// The policies of a preset and others beside them, and their twin that looks at the clock.
+template <class TopK, class... More>
+auto preset_pair(const settings& s, TopK top_k, More... more) {
+  return functor_pair(vattn::static_indices::sink_window(32, 64), std::move(top_k),
+                      vattn::base_sampling::proportional(),
+                      vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
+                      vattn::dynamic_sampling::proportional(), more...);
 }
 
+template <class Pair, class Preset>
+inline constexpr bool is_preset =
+    std::same_as<std::remove_cvref_t<decltype(std::declval<Pair>().plain)>,
+                 std::invoke_result_t<Preset, vattn::epsilon, vattn::delta>>;
+
+/// `presets::standard`, the same with a cost model, of the constants given and of this machine's, and
+/// `presets::proportional`.
 void enter_verified(race& all, arena& a, const settings& s) {
-  enter_preset(all, a, s, "standard", vattn::presets::standard, vattn::top_k::cascade(2, 4));
-  enter_preset(all, a, s, "proportional", vattn::presets::proportional,
-               vattn::top_k::key_code(4, vattn::rows(0)));
+  using vattn::top_k::cascade, vattn::top_k::key_code;
+  const auto standard = preset_pair(s, cascade(2, 4));
+  const auto proportional = preset_pair(s, key_code(4, vattn::rows(0)));
+  static_assert(is_preset<decltype(standard), decltype(vattn::presets::standard)>);
+  static_assert(is_preset<decltype(proportional), decltype(vattn::presets::proportional)>);
+  const auto indices = make_indices(standard.plain.top_k(), a);
+  enter_functor(all, a, "standard", standard, indices);
+  enter_functor(all, a, "standard or dense", preset_pair(s, cascade(2, 4), vattn::cost::model()),
+                indices);
+  enter_functor(all, a, "proportional", proportional, make_indices(proportional.plain.top_k(), a));
+  if (!s.calibrate) return;
+  const decode_shape& shape = a.data.shape();
+  const vattn::cost_profile mine = vattn::calibrate(
+      {.key_dim = shape.dim, .value_dim = shape.dim, .group = shape.group, .type = shape.type});
+  enter_functor(all, a, "calibrated or dense",
+                preset_pair(s, cascade(2, 4), vattn::cost::model(mine)), indices);
 }
 
 void enter_peers(race& all, arena& a, int threads) {
@@ -235,6 +252,7 @@ json describe(const settings& s, std::int64_t last_level) {
                {"profiles", s.profiles},
                {"seed", s.seed},
                {"cache_factor", s.cache_factor},
+               {"calibrate", s.calibrate},
                {"last_level_cache_bytes", last_level}};
   return {{"machine", describe_machine()},
           {"peers", {{"torch", peer(torch_version())}, {"ggml", peer(ggml_version())}}},
@@ -277,7 +295,7 @@ void declare(CLI::App& app, settings& s) {
   const auto members = [](std::vector<std::string> names) {
     return CLI::IsMember(std::move(names));
   };
-  list_option(app, "--rows", s.rows, "keys a head")->check(CLI::Range(1024, 1 << 24));
+  list_option(app, "--rows", s.rows, "keys a head")->check(CLI::Range(256, 1 << 24));
   list_option(app, "--dim", s.dims, "key and value dimension")->check(CLI::Range(16, 1024));
   list_option(app, "--group", s.groups, "queries a KV head")->check(CLI::Range(1, 64));
   list_option(app, "--type", s.types, "f32, bf16, f16")->check(members({"f32", "bf16", "f16"}));
@@ -306,6 +324,8 @@ void declare(CLI::App& app, settings& s) {
   app.add_option("--llc-mb", s.last_level_mb, "last-level cache, if this machine does not tell");
   app.add_option("--memory-mb", s.memory_mb, "memory to use (default: 70 % of what is available)");
   app.add_option("--seed", s.seed);
+  app.add_flag("--calibrate", s.calibrate,
+               "race the default with a cost model of constants measured here, too");
   app.add_flag("--peers,!--no-peers", s.peers, "race torch and ggml, where built in");
   app.add_option("--json", s.json_file, "file for everything that was measured");
   app.footer("Options of Google Benchmark work too: --benchmark_filter='dense|uniform'");

@@ -19,6 +19,7 @@ and runs it from the repository's root. `bench/run.sh NAME --help` lists its opt
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
   decode           a decoding step against a plain read, the dense kernel, torch and ggml
+  cost             the constants of the cost model on this machine, and how well they foretell
   kernels          every kernel of every instruction set (Google Benchmark)
 
 decode [--json FILE]: every contender once a round, in an order shuffled anew, with fresh queries and draws; caches of
@@ -35,7 +36,7 @@ TEXT
 name=${1:-}
 case $name in
   coverage | epsilon_error | residuals | small_samples | hybrid | adversary | equal_time | \
-    samplers | fixed_size | merge | decode | kernels) shift ;;
+    samplers | fixed_size | merge | decode | cost | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

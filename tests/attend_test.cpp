@@ -2,6 +2,7 @@
 #include "vattention/attend.hpp"
 
 #include "support/catch.hpp"
+#include "vattention/cost/model.hpp"
 #include "vattention/testing/heads.hpp"
 #include "vattention/testing/reference.hpp"
 
@@ -64,6 +65,17 @@ TEST_CASE("a short cache is read exactly", "[attend]") {
   const owned_result got = attend(head.queries, head.keys, head.values);
   CHECK(got.certificates[1].status == status::exact);
   CHECK(relative_error(got.output, reference(head.group(), head.view()).output) < 1e-5);
+}
+
+TEST_CASE("one line takes a cost policy", "[attend]") {
+  const synthetic_head head = make_head(head_kind::mixed, 1000, 32, 24, 2, 2);
+  const auto answer = [&](auto cost) {
+    return attend(head.queries, head.keys, head.values, epsilon{0.3}, delta{0.1}, {1}, cost);
+  };
+  workspace ws;
+  CHECK(answer(cost::model()).certificates[0].status == status::exact);
+  CHECK(answer(cost::model()).output == dense(head.group(), head.view(), ws).output);
+  CHECK(answer(cost::none()).certificates[0].rows_sampled > 0);
 }
 
 TEST_CASE("one line refuses shapes that do not fit", "[attend]") {

@@ -140,6 +140,13 @@ public:
   }
 };
 
+/// Decides in no time.
+template <class Policy>
+class timed<Policy, vattn::role::cost> : public Policy {
+public:
+  explicit timed(Policy policy) : Policy(std::move(policy)) {}
+};
+
 /// The functor that is raced, and its twin of timed policies.
 template <class... Policies>
 struct functor_pair {

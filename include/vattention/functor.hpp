@@ -4,92 +4,26 @@
 /// sample, output, certificate.
 #pragma once
 
-#include <optional>
-
 #include "vattention/attention/attention_functor.hpp"
 #include "vattention/attention/dense.hpp"
 #include "vattention/attention/finish.hpp"
+#include "vattention/attention/pipeline_outlook.hpp"
 #include "vattention/attention/residual_range.hpp"
 #include "vattention/attention/weighted.hpp"
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
 #include "vattention/core/explanation.hpp"
 #include "vattention/core/static_rows.hpp"
+#include "vattention/cost/none.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/top_k/none.hpp"
 
 namespace vattn {
 
-namespace detail {
-
-/// What a budget sees: the partial results and the sampler behind the `outlook` concept.
-template <class Drawing, class Sampler>
-class pipeline_outlook {
-public:
-  pipeline_outlook(const Drawing& d, const Sampler& sampler, std::span<judgement> judged,
-                   double fixed_bytes) noexcept
-      : d_(d), sampler_(sampler), ws_(d.ws), judged_(judged), fixed_bytes_(fixed_bytes) {}
-
-  int heads() const noexcept { return d_.call.heads(); }
-  int look() const noexcept { return look_; }
-  void next_look() noexcept { ++look_; }
-  index_t population() const noexcept { return d_.rest.size(); }
-  index_t drawn(int head) const noexcept { return sampler_.size(d_, head); }
-  partial_view state(int head) const noexcept { return ws_.head(head); }
-  judgement& judged(int head) noexcept { return judged_[static_cast<std::size_t>(head)]; }
-  std::span<index_t> sizes() noexcept { return ws_.sizes.first(heads()); }
-  double row_bytes() const noexcept {
-    return static_cast<double>(key_bytes(d_.call.kv) + value_bytes(d_.call.kv));
-  }
-  double fixed_bytes() const noexcept { return fixed_bytes_; }
-
-  double variance(int head, contribution what, index_t size, correction finite) noexcept {
-    if constexpr (Sampler::scheme == design::fixed_size)
-      return sampler_.variance_at(d_, head, total(head, what), size, finite);
-    if (!formed_ || what != *formed_) {
-      form_squares(d_.call, ws_, what);
-      formed_ = what;
-    }
-    const std::span<const float> squares(ws_.squares_of(head),
-                                         static_cast<std::size_t>(ws_.drawn.size()));
-    return sampler_.variance_at(d_, head, {squares, 0.0}, size, finite);
-  }
-  /// For samplers that know it beforehand: how far a sum may be off after a look of `size` more rows, at
-  /// once or exactly in O(n).
-  double radius(int head, index_t size, double log_term, bool exactly) noexcept {
-    return sampler_.radius_at(d_, head, size, log_term, exactly);
-  }
-  /// The squares of another look are out of date.
-  void forget() noexcept { formed_.reset(); }
-
-private:
-  /// For equal probabilities the mean square follows from the present variance
-  /// V = n^2 (1/b - 1/n) mean(y^2): no row is read again.
-  contributions total(int head, contribution what) const noexcept {
-    const auto n = static_cast<double>(population());
-    const auto b = static_cast<double>(drawn(head));
-    const double v = what == contribution::denominator ? state(head).denominator_variance()
-                     : what == contribution::numerator ? state(head).numerator_variance()
-                                                       : variance_at_output(state(head)).total;
-    return {{}, v * b / (n * n * (1.0 / b - 1.0 / n))};
-  }
-
-  const Drawing& d_;
-  const Sampler& sampler_;
-  workspace& ws_;
-  std::span<judgement> judged_;
-  double fixed_bytes_;
-  int look_ = 1;
-  /// What ws.squares holds of this look.
-  std::optional<contribution> formed_;
-};
-
-}  // namespace detail
-
 /// Verified sparse attention composed from policies, one of each role, in any order.
 ///
-/// Roles: static_indices and top_k (default: none), base_sampling, budget, dynamic_sampling (required);
-/// `core/concepts.hpp` says what each must offer. The functor is immutable: calls are thread-safe as long
+/// Roles: static_indices, top_k and cost (default: none), base_sampling, budget, dynamic_sampling
+/// (required); `core/concepts.hpp` says what each must offer. The functor is immutable: calls are thread-safe as long
 /// as each thread has its own workspace. Output bits depend on the arguments and on the kernel row alone.
 /// Source: arXiv 2510.05688, algorithm 1.
 template <class... Policies>
@@ -103,6 +37,7 @@ public:
   using base_sampling_type = typename roles::template one<role::base_sampling>;
   using budget_type = typename roles::template one<role::budget>;
   using dynamic_sampling_type = typename roles::template one<role::dynamic_sampling>;
+  using cost_type = typename roles::template one_or<role::cost, cost::none>;
   using index_type = typename top_k_type::index_type;
   using workspace_type = workspace;
 
@@ -112,7 +47,16 @@ public:
         top_k_(roles::template pick<top_k_type>(policies...)),
         base_sampling_(roles::template pick<base_sampling_type>(policies...)),
         budget_(roles::template pick<budget_type>(policies...)),
-        dynamic_sampling_(roles::template pick<dynamic_sampling_type>(policies...)) {}
+        dynamic_sampling_(roles::template pick<dynamic_sampling_type>(policies...)),
+        cost_(roles::template pick<cost_type>(policies...)) {}
+
+  /// The same composition with another cost policy: `presets::standard(e, d).with_cost(cost::model())`.
+  template <cost_policy Cost>
+  auto with_cost(Cost cost) const {
+    return vattn::vattention<static_indices_type, top_k_type, base_sampling_type, budget_type,
+                             dynamic_sampling_type, Cost>(
+        static_indices_, top_k_, base_sampling_, budget_, dynamic_sampling_, std::move(cost));
+  }
 
   /// The predictor's index of a cache; call `append` on it when the cache has grown.
   template <cache_view View>
@@ -200,6 +144,7 @@ public:
   const budget_type& budget() const noexcept { return budget_; }
   const top_k_type& top_k() const noexcept { return top_k_; }
   const static_indices_type& static_indices() const noexcept { return static_indices_; }
+  const cost_type& cost() const noexcept { return cost_; }
 
 private:
   static constexpr error_scale scale = detail::scale_of<budget_type>;
@@ -216,11 +161,14 @@ private:
     const index_t hidden = hide(call, ws.exact);
     select_static(static_indices_, call, ws.exact);
     ws.exact.list();
+    const call_prospect prospect = prospect_of(call, hidden, ws.exact.size());
+    if (may_read_all(prospect) && cost_.dense_at_once(prospect)) return read_all(call, ws, 0, 0);
     predict(call, index, ws);
     top_k_.select(call, ws.seen, ws);
     ws.exact.list();
     const population rest(call.visible, ws.exact);
-    if (too_few_to_sample(call.visible - hidden, rest)) return read_all(call, ws, 0);
+    if (too_few_to_sample(call.visible - hidden, rest))
+      return read_all(call, ws, 0, top_k_.bytes_scanned(call));
     if constexpr (needs_ceiling<budget_type>)
       bound_residual(top_k_, call, index, detail::takes_bounds<base_sampling_type>, ws);
     weighted_attention<View> pass(call, ws);
@@ -245,9 +193,10 @@ private:
         judged[h] = budget_.judge(ws.head(h), ws);
       }
       watch(look);
-      const decision next = next_step(look, ws);
+      const decision next = next_step(look, prospect, ws);
       if (next == decision::stop) break;
-      if (next == decision::read_all) return read_all(call, ws, look.look());
+      if (next == decision::read_all)
+        return read_all(call, ws, look.look(), index_bytes(call, true, ws.draws.met.size()));
       dynamic_sampling_.grow(d, look.sizes());
     }
 
@@ -273,21 +222,55 @@ private:
     return rest.size() <= std::max<index_t>(base, 32) || rows <= 2 * (exact + base);
   }
 
+  /// What a cost policy is told of a call that reads `exact` rows for certain, the hidden ones among them.
+  template <cache_view View>
+  call_prospect prospect_of(const attention_call<View>& call, index_t hidden,
+                            index_t exact) const noexcept {
+    call_prospect all{.heads = call.heads(),
+                      .rows = call.visible - hidden,
+                      .key_dim = call.kv.key_dim(),
+                      .value_dim = call.kv.value_dim(),
+                      .row_bytes = key_bytes(call.kv) + value_bytes(call.kv),
+                      .scanned_bytes = index_bytes(call, true, 0),
+                      .exact = exact - hidden,
+                      .base = base_sampling_.size(call.visible - exact)};
+    if constexpr (detail::takes_proposals<base_sampling_type>) all.levels = top_k_type::levels;
+    if constexpr (detail::takes_bounds<base_sampling_type>) all.levels = 1;
+    if constexpr (needs_ceiling<budget_type>) all.scanned_bytes *= 1 + call.heads();
+    if (scale == error_scale::output && budget_.guarantees() == quantity::output)
+      all.epsilon = budget_.asked();
+    return all;
+  }
+  /// False for a budget with a limit that reading everything would exceed.
+  bool may_read_all(const call_prospect& all) const noexcept {
+    if constexpr (limits_reading<budget_type>)
+      return budget_.limit().allows_all(all.rows, all.rows * all.row_bytes);
+    return true;
+  }
   template <class Look>
-  decision next_step(Look& look, workspace& ws) const noexcept {
+  bool may_read_all(Look& look) const noexcept {
+    if constexpr (limits_reading<budget_type>) return !budget_.limit().binds(look);
+    return true;
+  }
+
+  template <class Look>
+  decision next_step(Look& look, const call_prospect& prospect, workspace& ws) const noexcept {
     for (int h = 0; h < look.heads(); ++h)
       if (!std::isfinite(look.state(h).denominator())) return decision::read_all;
     const decision next = budget_.next(look);
     if (next != decision::grow) return next;
     for (int h = 0; h < look.heads(); ++h)
       if (ws.sizes[h] >= look.population()) return decision::read_all;
+    if (may_read_all(look) && cost_.dense_from_here(prospect, look.growth()))
+      return decision::read_all;
     return next;
   }
 
-  /// The dense kernel on everything visible; its result bit for bit.
+  /// The dense kernel on everything visible; its result bit for bit. `codes` are the bytes of the predictor's
+  /// index that were read in vain.
   template <cache_view View>
-  result read_all(const attention_call<View>& call, workspace& ws, int looks) const noexcept {
-    const index_t codes = index_bytes(call, looks > 0, ws.draws.met.size());
+  result read_all(const attention_call<View>& call, workspace& ws, int looks,
+                  index_t codes) const noexcept {
     result all = detail::dense_checked(call, ws, codes, looks);
     for (int h = 0; h < call.heads(); ++h) {
       ws.certificates[h].epsilon_asked = budget_.asked();
@@ -371,6 +354,7 @@ private:
   [[no_unique_address]] base_sampling_type base_sampling_;
   [[no_unique_address]] budget_type budget_;
   [[no_unique_address]] dynamic_sampling_type dynamic_sampling_;
+  [[no_unique_address]] cost_type cost_;
 };
 
 }  // namespace vattn

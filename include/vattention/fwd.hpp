@@ -11,7 +11,7 @@
 
 namespace vattn {
 
-// The functor: policies of the five roles, in any order (functor.hpp).
+// The functor: policies of the six roles, in any order (functor.hpp).
 template <class... Policies>
 class vattention;
 
@@ -100,8 +100,15 @@ template <quantity What>
 class bounded;  // draws anew in proportion to sound upper bounds
 }  // namespace dynamic_sampling
 
+namespace cost {
+class none;   // default
+class model;  // dense attention where a sparse call would take longer
+}  // namespace cost
+struct
+    cost_profile;  // its constants; calibrate() measures them (cost/cost_profile.hpp, cost/calibrate.hpp)
+
 // Named compositions: presets::standard, proportional, fast, within, strict_denominator, strict_output,
-// uniform_output, paper (presets.hpp).
+// uniform_output, paper (presets.hpp); each takes a cost policy by `.with_cost(cost::model())`.
 
 // Many calls at once, on the caller's threads: decode(functor, requests, executor, scratch) and
 // dense(requests, executor, scratch) (batch/decode.hpp, batch/dense.hpp); request<View, Index> is one call and

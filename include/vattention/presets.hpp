@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Named compositions.
+/// Named compositions. None thinks of cost: `standard(e, d).with_cost(cost::model())` answers densely where
+/// that is faster.
 #pragma once
 
 #include <algorithm>

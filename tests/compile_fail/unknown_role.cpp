@@ -1,4 +1,4 @@
-// expect: vattention: policy: a template argument names a role that is none of the five
+// expect: vattention: policy: a template argument names a role that is none of the six
 // SPDX-License-Identifier: Apache-2.0
 #include "vattention/vattention.hpp"
 

@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "vattention/base_sampling/uniform.hpp"
 #include "vattention/budget/fixed.hpp"
+#include "vattention/cost/model.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"
 #include "vattention/static_indices/sink_window.hpp"
@@ -50,6 +51,22 @@ TEST_CASE("a policy is picked from the arguments, or made by default") {
   CHECK(least::pick<base_sampling::uniform>(base, budget, dynamic).size(100) == 7);
   STATIC_REQUIRE(
       std::same_as<decltype(least::pick<top_k::none>(base, budget, dynamic)), top_k::none>);
+}
+
+TEST_CASE("a cost policy is picked, or there is none") {
+  using dear =
+      composition<base_sampling::uniform, cost::model, budget::fixed, dynamic_sampling::uniform>;
+  STATIC_REQUIRE(std::same_as<dear::one_or<role::cost, cost::none>, cost::model>);
+  STATIC_REQUIRE(std::same_as<least::one_or<role::cost, cost::none>, cost::none>);
+  const vattention plain(base_sampling::uniform(rows(7)), budget::fixed(rows(10), delta(0.25)),
+                         dynamic_sampling::uniform());
+  STATIC_REQUIRE(std::same_as<decltype(plain)::cost_type, cost::none>);
+  const auto priced = plain.with_cost(cost::model({.call = 5.0}));
+  CHECK(priced.cost().prices().call == 5.0);
+  CHECK(priced.budget().delta() == 0.25);
+  const auto again = priced.with_cost(cost::none());
+  STATIC_REQUIRE(std::same_as<decltype(again)::cost_type, cost::none>);
+  STATIC_REQUIRE(sizeof(again) == sizeof(plain));
 }
 
 TEST_CASE("a role is played by the policy that names it") {

@@ -7,6 +7,9 @@
 #include "vattention/budget/fixed.hpp"
 #include "vattention/budget/joint.hpp"
 #include "vattention/budget/output.hpp"
+#include "vattention/budget/within.hpp"
+#include "vattention/cost/model.hpp"
+#include "vattention/cost/none.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/static_indices/none.hpp"
 #include "vattention/static_indices/sink_window.hpp"
@@ -72,6 +75,13 @@ struct budget_of_floats : budget::fixed {
   using fixed::fixed;
   float delta() const noexcept { return 0.1F; }
 };
+struct cost_with_one_hook {
+  using role = vattn::role::cost;
+  bool dense_at_once(const call_prospect&) const noexcept { return true; }
+};
+struct throwing_cost : cost::none {
+  bool dense_from_here(const call_prospect&, const growth_prospect&) const { return true; }
+};
 struct bounding : top_k::oracle {
   using oracle::oracle;
   template <cache_view View>
@@ -97,6 +107,8 @@ TEST_CASE("every policy models its own role and no other") {
   STATIC_REQUIRE(budget_policy<budget::joint>);
   STATIC_REQUIRE(budget_policy<budget::output<>>);
   STATIC_REQUIRE(budget_policy<budget::fixed>);
+  STATIC_REQUIRE(cost_policy<cost::none>);
+  STATIC_REQUIRE(cost_policy<cost::model>);
 
   STATIC_REQUIRE_FALSE(dynamic_sampling_policy<base_sampling::uniform>);
   STATIC_REQUIRE_FALSE(base_sampling_policy<dynamic_sampling::uniform>);
@@ -119,6 +131,8 @@ TEST_CASE("a role asks for its members: const, noexcept, copyable, named") {
   STATIC_REQUIRE_FALSE(dynamic_sampling_policy<throwing_growth>);
   STATIC_REQUIRE_FALSE(budget_policy<throwing_budget>);
   STATIC_REQUIRE_FALSE(budget_policy<budget_of_floats>);
+  STATIC_REQUIRE_FALSE(cost_policy<cost_with_one_hook>);
+  STATIC_REQUIRE_FALSE(cost_policy<throwing_cost>);
 }
 
 TEST_CASE("refinements of top_k") {
@@ -127,6 +141,12 @@ TEST_CASE("refinements of top_k") {
   STATIC_REQUIRE_FALSE(predicts_log_weights<top_k::none>);
   STATIC_REQUIRE_FALSE(bounds_scores<top_k::oracle>);
   STATIC_REQUIRE(bounds_scores<bounding>);
+}
+
+TEST_CASE("budgets that keep a limit say so") {
+  STATIC_REQUIRE(limits_reading<budget::output<>>);
+  STATIC_REQUIRE(limits_reading<budget::within<>>);
+  STATIC_REQUIRE_FALSE(limits_reading<budget::fixed>);
 }
 
 TEST_CASE("an index appends, counts and matches") {

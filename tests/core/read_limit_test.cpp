@@ -103,3 +103,13 @@ TEST_CASE("sizes within a limit") {
 TEST_CASE("a negative number of bytes is refused") {
   CHECK_THROWS_WITH(at_most_bytes(-1), "vattention: read_limit::bytes: want bytes >= 0, got -1");
 }
+
+TEST_CASE("a limit allows all where all is no more than it") {
+  CHECK(read_limit().allows_all(1000, 1'000'000));
+  CHECK(at_most(rows(1000)).allows_all(1000, 1'000'000));
+  CHECK_FALSE(at_most(rows(999)).allows_all(1000, 1'000'000));
+  CHECK(at_most(fraction(1.0)).allows_all(1000, 1'000'000));
+  CHECK_FALSE(at_most(fraction(0.99)).allows_all(1000, 1'000'000));
+  CHECK(at_most_bytes(1'000'000).allows_all(1000, 1'000'000));
+  CHECK_FALSE(at_most_bytes(999'999).allows_all(1000, 1'000'000));
+}

@@ -36,6 +36,7 @@ public:
   double delta() const noexcept { return delta_; }
   quantity guarantees() const noexcept { return quantity::output; }
   basis coverage() const noexcept { return basis::measured_per_row; }
+  read_limit limit() const noexcept { return limit_; }
 
   judgement judge(const partial_view& state, workspace& ws) const noexcept {
     return bound_output<scale>(state, delta_, ws);

@@ -45,6 +45,8 @@ template <class P>
 concept absent_or_budget = absent<P> || budget_policy<P>;
 template <class P>
 concept absent_or_dynamic_sampling = absent<P> || dynamic_sampling_policy<P>;
+template <class P>
+concept absent_or_cost = absent<P> || cost_policy<P>;
 
 /// False only for a budget that needs bounds and a predictor (or none) that has no bounds.
 template <class Budget, class TopK>
@@ -62,7 +64,7 @@ inline constexpr bool scale_is_known<Budget, TopK> = knows_values<TopK>;
 template <class P>
 concept names_a_known_role =
     plays<P, role::static_indices> || plays<P, role::top_k> || plays<P, role::base_sampling> ||
-    plays<P, role::budget> || plays<P, role::dynamic_sampling>;
+    plays<P, role::budget> || plays<P, role::dynamic_sampling> || plays<P, role::cost>;
 
 /// False only where both samplers state a scheme and the schemes differ.
 template <class Base, class Dynamic>
@@ -134,7 +136,7 @@ struct composition {
                 "vattention: policy: a template argument names no role "
                 "(want `using role = vattn::role::...`)");
   static_assert(((detail::names_a_known_role<Policies> || !detail::names_a_role<Policies>) && ...),
-                "vattention: policy: a template argument names a role that is none of the five "
+                "vattention: policy: a template argument names a role that is none of the six "
                 "(see core/concepts.hpp)");
   static_assert(count<role::static_indices> <= 1,
                 "vattention: static_indices: more than one policy");
@@ -144,6 +146,7 @@ struct composition {
   static_assert(count<role::budget> == 1, "vattention: budget: want exactly one policy");
   static_assert(count<role::dynamic_sampling> == 1,
                 "vattention: dynamic_sampling: want exactly one policy");
+  static_assert(count<role::cost> <= 1, "vattention: cost: more than one policy");
 
   static_assert(detail::absent_or_static_indices<one<role::static_indices>>,
                 "vattention: static_indices: want select(visible, index_set&) const noexcept");
@@ -167,6 +170,9 @@ struct composition {
   static_assert(detail::absent_or_dynamic_sampling<one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want scheme, and const noexcept grow, size, "
                 "variance_at, resolution (see core/concepts.hpp)");
+  static_assert(detail::absent_or_cost<one<role::cost>>,
+                "vattention: cost: want const noexcept dense_at_once(call) and "
+                "dense_from_here(call, growth) (see core/concepts.hpp)");
   static_assert(detail::same_scheme<one<role::base_sampling>, one<role::dynamic_sampling>>,
                 "vattention: dynamic_sampling: want the scheme of the base sampling");
   static_assert(

@@ -14,6 +14,8 @@
 #include "vattention/core/drawing.hpp"
 #include "vattention/core/guarantee.hpp"
 #include "vattention/core/outlook.hpp"
+#include "vattention/core/prospect.hpp"
+#include "vattention/core/read_limit.hpp"
 
 namespace vattn {
 
@@ -23,6 +25,7 @@ struct top_k {};
 struct base_sampling {};
 struct budget {};
 struct dynamic_sampling {};
+struct cost {};
 }  // namespace role
 
 template <class P, class Role>
@@ -198,6 +201,24 @@ template <class P>
 concept scales_errors = budget_policy<P> && requires {
   { P::scale } -> std::convertible_to<error_scale>;
 };
+
+/// Refinement: the budget keeps a limit on what may be read.
+///   limit()   the limit, which also holds where reading everything would be faster
+template <class P>
+concept limits_reading = budget_policy<P> && requires(const P& p) {
+  { p.limit() } noexcept -> std::same_as<read_limit>;
+};
+
+/// When the dense kernel answers because it is faster: by sizes alone, so that bits do not depend on timing.
+///   dense_at_once(call)             before the predictor looks at anything
+///   dense_from_here(call, growth)   at a look, in place of the growth that the budget asks for
+template <class P>
+concept cost_policy =
+    has_role<P, role::cost> && std::copy_constructible<P> &&
+    requires(const P& p, const call_prospect& call, const growth_prospect& growth) {
+      { p.dense_at_once(call) } noexcept -> std::same_as<bool>;
+      { p.dense_from_here(call, growth) } noexcept -> std::same_as<bool>;
+    };
 
 namespace detail {
 template <class P>

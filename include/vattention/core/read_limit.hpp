@@ -30,6 +30,12 @@ public:
     return {kind::bytes, extent::fraction(1.0), static_cast<double>(most)};
   }
 
+  /// True if so many rows of so many bytes may be read: all that there are, before anything is drawn.
+  bool allows_all(index_t rows, index_t bytes) const noexcept {
+    return kind_ == kind::none ||
+           (kind_ == kind::bytes ? static_cast<double>(bytes) <= bytes_ : rows <= rows_.of(rows));
+  }
+
   /// True if reading every row would exceed the limit.
   template <outlook Look>
   bool binds(Look& look) const noexcept {
