@@ -56,3 +56,8 @@
 #ifndef VATTN_ALWAYS_INLINE
 #define VATTN_ALWAYS_INLINE inline __attribute__((always_inline))
 #endif
+
+/// Gives a busy loop a function of its own, and so all registers.
+#ifndef VATTN_NOINLINE
+#define VATTN_NOINLINE __attribute__((noinline))
+#endif

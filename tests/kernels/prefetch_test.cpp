@@ -5,8 +5,9 @@
 
 namespace vattn::kernels {
 
-TEST_CASE("the plan looks at least one block ahead", "[kernels]") {
-  CHECK(active_plan().blocks_ahead >= 1);
+TEST_CASE("the plan looks ahead by whole blocks", "[kernels]") {
+  CHECK(active_plan().rows_ahead >= 16);
+  CHECK(active_plan().rows_ahead % 16 == 0);
   CHECK(&active_plan() == &active_plan());
 }
 
@@ -17,23 +18,16 @@ TEST_CASE("a prefetch never faults", "[kernels]") {
   }
 }
 
-TEST_CASE("every `every`-th row is due, from the one named", "[kernels]") {
-  const void* const rows[6] = {};
-  row_prefetch next{rows, 6, 1, 3, true};
-  const index_t waits[8] = {0, 2, 1, 0, 2, 1, 1, 1};
-  for (index_t i = 0; i < 8; ++i) {
-    next.due(i, 0, 64);
-    CHECK(next.wait == waits[i]);
-  }
-}
-
-TEST_CASE("values are due as whole blocks") {
-  const void* const rows[2] = {};
-  row_prefetch next{rows, 2, 0, 2, true};
-  next.due_values<element::q8_0>(0, 16, 16);
-  CHECK(next.wait == 1);
-  next.due_values<element::bf16>(1, 3, 5);
-  CHECK(next.wait == 0);
+TEST_CASE("the rows ahead end with the last one of the list", "[kernels]") {
+  const char bytes[8] = {};
+  const void* rows[8];
+  for (int i = 0; i < 8; ++i) rows[i] = bytes + i;
+  const rows_ahead next(rows, 8, 5);
+  CHECK(next.address(0) == bytes + 5);
+  CHECK(next.address(2) == bytes + 7);
+  CHECK(next.address(100) == bytes + 7);
+  for (const index_t i : {0, 2, 3, 100}) next.ask(i, 0, 300);
+  rows_ahead().ask(0, 0, 64);
 }
 
 }  // namespace vattn::kernels

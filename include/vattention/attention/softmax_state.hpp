@@ -3,10 +3,11 @@
 /// Running softmax {max, sum, weighted values} of a query group over any list of rows.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <span>
-#include <utility>
 
 #include "vattention/attention/softmax_sums.hpp"
 #include "vattention/core/attention_call.hpp"
@@ -53,23 +54,25 @@ private:
   /// Blocks of rows; those that the bias hides are left out.
   template <class RowAt>
   void for_blocks(index_t count, RowAt row_at) const noexcept {
-    row_t rows[workspace::block];
-    index_t filled = 0;
+    row_t rows[workspace::block + workspace::upcoming];
+    index_t known = 0;
     for (index_t at = 0; at < count; ++at) {
       const row_t row = row_at(at);
       if (call_.hides(row)) continue;
-      rows[filled++] = row;
-      if (filled == workspace::block) add_block(rows, std::exchange(filled, 0));
+      rows[known++] = row;
+      if (known == std::ssize(rows)) known = add_block(rows, workspace::block, known);
     }
-    if (filled > 0) add_block(rows, filled);
+    while (known > 0) known = add_block(rows, std::min(workspace::block, known), known);
   }
 
-  void add_block(const row_t* rows, index_t count) const noexcept {
+  /// Adds the first `count` of the rows in hand and takes them away; returns how many are left. The memory
+  /// stays busy: while keys are read, the first values are asked for, and while those are, the next keys.
+  index_t add_block(row_t* rows, index_t count, index_t known) const noexcept {
     const View& kv = call_.kv;
     const int g = call_.heads();
     float* w = ws_.weights.data();
-    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(rows[i]);
-    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, 0, kv.key_dim(),
+    const index_t values = address_keys(rows, count);
+    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, values, kv.key_dim(),
                            call_.queries.data, call_.queries.stride, g, w, workspace::block);
     for (int h = 0; h < g; ++h) {
       float* logits = w + h * workspace::block;
@@ -77,11 +80,28 @@ private:
       to_weights(h, logits, count);
     }
     address_values(kv, count, 0, [=](index_t i) { return rows[i]; }, ws_);
+    for (index_t i = count; i < known; ++i) ws_.addresses[i] = kv.key_row(rows[i]);
     std::fill_n(ws_.sums.data(), g * kv.value_dim(), 0.0F);
-    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, 0, kv.value_dim(), w,
-                           workspace::block, g, ws_.sums.data(), kv.value_dim(), nullptr);
+    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, known - count,
+                           kv.value_dim(), w, workspace::block, g, ws_.sums.data(), kv.value_dim(),
+                           nullptr);
     for (index_t j = 0; j < g * kv.value_dim(); ++j)
       numerator(0)[j] += static_cast<double>(ws_.sums[j]);
+    std::copy(rows + count, rows + known, rows);
+    return known - count;
+  }
+
+  /// The addresses of keys, and behind them those of the values that are read after them; returns the number
+  /// of these.
+  index_t address_keys(const row_t* rows, index_t count) const noexcept {
+    const View& kv = call_.kv;
+    for (index_t i = 0; i < count; ++i) ws_.addresses[i] = kv.key_row(rows[i]);
+    if constexpr (contiguous_values<View>) {
+      const index_t values = std::min(count, workspace::upcoming);
+      for (index_t i = 0; i < values; ++i) ws_.addresses[count + i] = kv.value_row(rows[i]);
+      return values;
+    }
+    return 0;
   }
 
   /// Logits become weights relative to the running maximum, which moves up where it must.

@@ -157,12 +157,15 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* cons
   }
 }
 
-/// Rows [i, i + count) with count <= 16 times `Heads` queries from head h on.
+/// Rows [i, i + count) with count <= 16 times `Heads` queries from head h on. Of `tiles` such tiles for the
+/// same rows each asks for a part of the rows ahead.
 template <element Type, int Heads>
 VATTN_AVX2 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count,
-                         int h, row_prefetch next) noexcept {
+                         int h, const rows_ahead& next, index_t tiles) noexcept {
+  const index_t begin = row_bytes(Type, p.first), end = row_bytes(Type, p.first + p.size);
   for (index_t k = 0; k < count; k += 4) {
-    for (index_t r = k; r < k + 4; ++r) next.due_values<Type>(r, p.first, p.size);
+    if (k / 4 % tiles == h / 2)
+      for (index_t r = i + k; r < i + k + 4; ++r) next.ask(r, begin, end);
     dot_quad<Type, Heads>(p, rows + k, i + k, std::min(count - k, index_t{4}), h);
   }
 }
@@ -171,18 +174,15 @@ VATTN_AVX2 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, 
 template <element Type>
 VATTN_AVX2 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
                            index_t upcoming, int heads) noexcept {
-  const prefetch_plan plan = active_plan();
-  const index_t known = count + upcoming;
+  const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
+  const index_t tiles = (heads + 1) / 2;
   for (index_t i = 0; i < count; i += dot_block) {
     const index_t size = std::min(dot_block, count - i);
-    const index_t ahead = std::min(known, i + dot_block * plan.blocks_ahead);
-    row_prefetch next{rows + ahead, std::min(dot_block, known - ahead), 0, (heads + 1) / 2,
-                      plan.to_l1};
-    for (int h = 0; h < heads; h += 2, ++next.wait) {
+    for (int h = 0; h < heads; h += 2) {
       if (heads - h == 1) {
-        dot_tile<Type, 1>(p, rows + i, i, size, h, next);
+        dot_tile<Type, 1>(p, rows + i, i, size, h, next, tiles);
       } else {
-        dot_tile<Type, 2>(p, rows + i, i, size, h, next);
+        dot_tile<Type, 2>(p, rows + i, i, size, h, next, tiles);
       }
     }
   }

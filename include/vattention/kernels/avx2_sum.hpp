@@ -48,14 +48,15 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE void add_sums(halves sum, float* out, index_t cou
 
 /// Sums a block of rows over `Chunks` chunks from element j for `Heads` heads from head h.
 template <element Type, int Heads, int Chunks>
-VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
+VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, const rows_ahead& next) noexcept {
   const index_t size = std::min(Chunks * chunk, p.dim - j);
+  const index_t begin = row_bytes(Type, j), end = row_bytes(Type, j + size);
   const float* weights = p.weights + h * p.weight_stride;
   halves sum[std::size_t{Heads * Chunks}], v[std::size_t{Chunks}];
   VATTN_UNROLL
   for (auto& s : sum) s = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   for (index_t i = 0; i < p.count; ++i) {
-    next.due_values<Type>(i, j, size);
+    next.ask(i, begin, end);
     const char* row = static_cast<const char*>(p.rows[i]);
     VATTN_UNROLL
     for (int c = 0; c < Chunks; ++c) {
@@ -80,7 +81,7 @@ VATTN_AVX2 void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next)
 
 /// All elements of one block of rows for `Heads` heads, eight accumulators at a time.
 template <element Type, int Heads>
-VATTN_AVX2 void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept {
+VATTN_AVX2 void sum_heads(const sum_pass& p, int h, const rows_ahead& next) noexcept {
   constexpr int most = 4 / Heads;
   index_t j = 0;
   for (; j + most * chunk <= p.dim; j += most * chunk) sum_tile<Type, Heads, most>(p, j, h, next);
@@ -89,9 +90,8 @@ VATTN_AVX2 void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept 
 
 /// Square norms of one block of rows.
 template <element Type>
-VATTN_AVX2 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) noexcept {
+VATTN_AVX2 void norm_tile(const sum_pass& p, float* norms) noexcept {
   for (index_t i = 0; i < p.count; ++i) {
-    next.due_values<Type>(i, 0, p.dim);
     const char* row = static_cast<const char*>(p.rows[i]);
     __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
                      _mm256_setzero_ps()};
@@ -107,20 +107,17 @@ VATTN_AVX2 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) no
 
 template <element Type>
 VATTN_AVX2 void sum_typed(sum_pass p, index_t upcoming, int heads, float* norms) noexcept {
-  const prefetch_plan plan = active_plan();
   const void* const* const end = p.rows + p.count;
-  const int passes = (heads + 1) / 2 + (norms != nullptr ? 1 : 0);
   for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
-    const index_t left = end - p.rows, known = left + upcoming;
-    const index_t ahead = std::min(known, sum_block * plan.blocks_ahead);
+    const index_t left = end - p.rows;
     p.count = std::min(sum_block, left);
-    row_prefetch next{p.rows + ahead, std::min(sum_block, known - ahead), 0, passes, plan.to_l1};
+    // The first tiles that read the block ask for the next one.
+    rows_ahead next(p.rows, left + upcoming, sum_block);
     if (norms != nullptr) {
-      norm_tile<Type>(p, norms, next);
+      norm_tile<Type>(p, norms);
       norms += sum_block;
-      ++next.wait;
     }
-    for (int h = 0; h < heads; h += 2, ++next.wait) {
+    for (int h = 0; h < heads; h += 2, next = rows_ahead()) {
       if (heads - h == 1) {
         sum_heads<Type, 1>(p, h, next);
       } else {

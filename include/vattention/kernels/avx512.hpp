@@ -39,6 +39,8 @@ namespace vattn::kernels::avx512 {
 /// Elements converted together; floats of all heads' queries kept in chunk order on the stack; rows
 /// of a dot block.
 inline constexpr index_t chunk = 32, query_floats = 8192, dot_block = 16;
+/// Heads of a tile of dot products.
+inline constexpr int tile_heads = 4;
 
 /// The two registers of a chunk.
 struct halves {
@@ -54,10 +56,22 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __mmask16 low_mask(index_t count) noexcept {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1u);
 }
 
+/// Stands for the mask of a whole chunk: a load without a mask takes less.
+struct all_lanes {};
+
 VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_floats(const void* at, __mmask32 mask) noexcept {
   return {
       _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), at),
       _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), static_cast<const char*>(at) + 64)};
+}
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_floats(const void* at, all_lanes) noexcept {
+  return {_mm512_loadu_ps(at), _mm512_loadu_ps(static_cast<const char*>(at) + 64)};
+}
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i load_words(const void* at, __mmask32 mask) noexcept {
+  return _mm512_maskz_loadu_epi16(mask, at);
+}
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i load_words(const void* at, all_lanes) noexcept {
+  return _mm512_loadu_si512(at);
 }
 
 /// A block of q8_0, whole or, with an empty mask, not read and 0.
@@ -69,18 +83,20 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_block(const char* at, __mmask32 mas
   const __m512i b = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(v, 1));
   return {_mm512_mul_ps(scale, _mm512_cvtepi32_ps(a)), _mm512_mul_ps(scale, _mm512_cvtepi32_ps(b))};
 }
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_block(const char* at, all_lanes) noexcept {
+  return load_block(at, ~__mmask32{0});
+}
 
 /// A chunk of a row from element j; lanes off the mask are 0 and not read.
-template <element Type>
-VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j,
-                                                   __mmask32 mask) noexcept {
+template <element Type, class Mask>
+VATTN_AVX512 VATTN_ALWAYS_INLINE halves load_chunk(const char* row, index_t j, Mask mask) noexcept {
   const char* at = row + row_bytes(Type, j);
   if constexpr (Type == element::q8_0) {
     return load_block(at, mask);
   } else if constexpr (Type == element::f32) {
     return load_floats(at, mask);
   } else {
-    const __m512i v = _mm512_maskz_loadu_epi16(mask, at);
+    const __m512i v = load_words(at, mask);
     if constexpr (Type == element::bf16) {
       const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
       return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)),
@@ -124,17 +140,17 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 sum_across(const __m512* v) noexcept {
   return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
 }
 
-/// One chunk of four rows times that of `Heads` queries: sum[4 h + k] += row k * query h.
-template <element Type, int Heads>
-VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t j, __mmask32 mask,
-                                                const float* x, index_t x_stride,
-                                                __m512* sum) noexcept {
+/// One chunk of four rows times that of `Heads` queries, one behind the other: sum[4 h + k] += row k *
+/// query h.
+template <element Type, int Heads, class Mask>
+VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t j, Mask mask,
+                                                const float* x, __m512* sum) noexcept {
   halves v[4];
   VATTN_UNROLL
   for (int k = 0; k < 4; ++k) v[k] = load_chunk<Type>(row[k], j, mask);
   VATTN_UNROLL
-  for (int h = 0; h < Heads; ++h) {
-    const __m512 a = _mm512_load_ps(x + h * x_stride), b = _mm512_load_ps(x + h * x_stride + 16);
+  for (int h = 0; h < Heads; ++h, x += chunk) {
+    const __m512 a = _mm512_load_ps(x), b = _mm512_load_ps(x + 16);
     VATTN_UNROLL
     for (int k = 0; k < 4; ++k) sum[4 * h + k] = _mm512_fmadd_ps(v[k].a, a, sum[4 * h + k]);
     VATTN_UNROLL
@@ -143,11 +159,11 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_chunk(const char* const* row, index_t 
 }
 
 /// What all tiles of a dot product pass share: elements [first, first + size) of the rows, and the
-/// queries in chunk order.
+/// queries in tile order, see `arrange_queries`, `slice` floats each.
 struct dot_pass {
   index_t first, size;
   const float* x;
-  index_t x_stride;
+  index_t slice;
   float* out;
   index_t out_stride;
 };
@@ -166,41 +182,55 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* co
   __m512 sum[std::size_t{4 * Heads}];
   VATTN_UNROLL
   for (auto& s : sum) s = _mm512_setzero_ps();
-  for (index_t j = 0; j < p.size; j += chunk) {
-    dot_chunk<Type, Heads>(row, j, chunk_mask(p.size - j), x + j, p.x_stride, sum);
-  }
+  index_t j = 0;
+  for (; j + chunk <= p.size; j += chunk, x += tile_heads * chunk)
+    dot_chunk<Type, Heads>(row, j, all_lanes{}, x, sum);
+  if (j < p.size) dot_chunk<Type, Heads>(row, j, chunk_mask(p.size - j), x, sum);
   VATTN_UNROLL
   for (int h = 0; h < Heads; ++h) quad[h] = sum_lanes(sum + 4 * h);
+}
+
+/// The 16 / Heads products of head g among those of `Heads` heads.
+template <int Heads>
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 dots_of(__m512 v, int g) noexcept {
+  if constexpr (Heads == 1) return v;
+  if (Heads == 2) return g == 0 ? v : _mm512_shuffle_f32x4(v, v, 0xee);
+  return g == 0   ? v
+         : g == 1 ? _mm512_shuffle_f32x4(v, v, 0x55)
+         : g == 2 ? _mm512_shuffle_f32x4(v, v, 0xaa)
+                  : _mm512_shuffle_f32x4(v, v, 0xff);
 }
 
 /// Stores or adds the products of `used` heads with up to 16 / Heads rows from row i on.
 template <int Heads>
 VATTN_AVX512 VATTN_ALWAYS_INLINE void store_dots(const dot_pass& p, __m512 v, int h, int used,
                                                  index_t i, index_t count) noexcept {
-  alignas(64) float dots[16];
-  _mm512_store_ps(dots, v);
   const __mmask16 mask = low_mask(count);
-  for (int g = 0; g < used; ++g) {
+  VATTN_UNROLL
+  for (int g = 0; g < Heads; ++g) {
+    if (g >= used) continue;
     float* out = p.out + (h + g) * p.out_stride + i;
-    __m512 dot = _mm512_maskz_loadu_ps(mask, dots + g * (16 / Heads));
+    __m512 dot = dots_of<Heads>(v, g);
     if (p.first > 0) dot = _mm512_add_ps(dot, _mm512_maskz_loadu_ps(mask, out));
     _mm512_mask_storeu_ps(out, mask, dot);
   }
 }
 
 /// Rows [i, i + count) with count <= 16 times `Heads` queries from head h on, of which `used`
-/// exist.
+/// exist. Of `tiles` such tiles for the same rows each asks for a part of the rows ahead.
 template <element Type, int Heads>
 VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count,
-                           int h, int used, row_prefetch next) noexcept {
+                           int h, int used, const rows_ahead& next, unsigned tiles) noexcept {
   constexpr index_t keys = 16 / Heads;
+  const index_t begin = row_bytes(Type, p.first), end = row_bytes(Type, p.first + p.size);
   for (index_t k = 0; k < count; k += keys) {
     __m512 quad[4], mixed[4];
     VATTN_UNROLL
     for (index_t q = 0; q < keys; q += 4) {
-      for (index_t r = k + q; r < k + q + 4; ++r) next.due_values<Type>(r, p.first, p.size);
+      if (static_cast<unsigned>(k + q) / 4 % tiles == static_cast<unsigned>(h / tile_heads))
+        for (index_t r = i + k + q; r < i + k + q + 4; ++r) next.ask(r, begin, end);
       const index_t at = std::min(k + q, count - 1);
-      dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.x_stride, quad + q / 4 * Heads);
+      dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.slice, quad + q / 4 * Heads);
     }
     VATTN_UNROLL
     for (int l = 0; l < 4; ++l) mixed[l] = quad[l % (4 / Heads) * Heads + l / (4 / Heads)];
@@ -212,38 +242,36 @@ VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i
 template <element Type>
 VATTN_AVX512 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count,
                              index_t upcoming, int heads) noexcept {
-  const prefetch_plan plan = active_plan();
-  const index_t known = count + upcoming;
+  const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
+  const auto tiles = static_cast<unsigned>((heads + tile_heads - 1) / tile_heads);
   for (index_t i = 0; i < count; i += dot_block) {
     const index_t size = std::min(dot_block, count - i);
-    const index_t ahead = std::min(known, i + dot_block * plan.blocks_ahead);
-    row_prefetch next{rows + ahead, std::min(dot_block, known - ahead), 0, (heads + 3) / 4,
-                      plan.to_l1};
-    for (int h = 0; h < heads; h += 4, ++next.wait) {
+    for (int h = 0; h < heads; h += tile_heads) {
       const int left = heads - h;
       if (left == 1) {
-        dot_tile<Type, 1>(p, rows + i, i, size, h, 1, next);
+        dot_tile<Type, 1>(p, rows + i, i, size, h, 1, next, tiles);
       } else if (left == 2) {
-        dot_tile<Type, 2>(p, rows + i, i, size, h, 2, next);
+        dot_tile<Type, 2>(p, rows + i, i, size, h, 2, next, tiles);
       } else {
-        dot_tile<Type, 4>(p, rows + i, i, size, h, std::min(left, 4), next);
+        dot_tile<Type, 4>(p, rows + i, i, size, h, std::min(left, 4), next, tiles);
       }
     }
   }
 }
 
-/// Elements [first, first + size) of the queries in chunk order, zeros up to whole chunks and to a
-/// multiple of 4 heads.
+/// `size` elements of the queries in tile order: the tiles of four heads one after the other, `slice`
+/// floats a head; in a tile chunk after chunk, of a chunk head after head. Zeros up to whole chunks and tiles.
 template <element Type>
 VATTN_AVX512 void arrange_queries(const float* x, index_t x_stride, int heads, index_t size,
-                                  float* out, index_t out_stride) noexcept {
+                                  float* out, index_t slice) noexcept {
   for (int h = 0; h < (heads + 3) / 4 * 4; ++h) {
-    for (index_t j = 0; j < size; j += chunk) {
+    float* to = out + h / tile_heads * tile_heads * slice + h % tile_heads * chunk;
+    for (index_t j = 0; j < size; j += chunk, to += tile_heads * chunk) {
       const __mmask32 mask = h < heads ? chunk_mask(size - j) : 0;
       const float* at = x + std::min(h, heads - 1) * x_stride + j;
       const halves v = to_chunk_order<Type>(load_floats(at, mask));
-      _mm512_store_ps(out + h * out_stride + j, v.a);
-      _mm512_store_ps(out + h * out_stride + j + 16, v.b);
+      _mm512_store_ps(to, v.a);
+      _mm512_store_ps(to + 16, v.b);
     }
   }
 }

@@ -30,7 +30,11 @@ inline constexpr index_t sum_block = 32;
 
 /// What all tiles of one block of at most 32 rows share in a weighted sum.
 struct sum_pass {
-  const void* const* rows;
+  /// Rows of the block, and of the next one to ask for.
+  const char *row[sum_block], *ahead[sum_block];
+  /// Bytes of a row, and rows that a tile reads before it asks for one.
+  index_t bytes, pace;
+  bool to_l1;
   index_t count, dim;
   const float* weights;
   index_t weight_stride;
@@ -59,12 +63,12 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void add_sums(const sum_pass& p, index_t j, int
 
 /// One row of a tile: sum[g][c] += weight g * chunk c.
 template <element Type, int Heads, int Chunks>
-VATTN_AVX512 VATTN_ALWAYS_INLINE void sum_row(const char* row, index_t j, const __mmask32* mask,
+VATTN_AVX512 VATTN_ALWAYS_INLINE void sum_row(const char* row, const __mmask32* mask,
                                               const float* const* weight, index_t i,
                                               halves* sum) noexcept {
   halves v[std::size_t{Chunks}];
   VATTN_UNROLL
-  for (int c = 0; c < Chunks; ++c) v[c] = load_chunk<Type>(row, j + c * chunk, mask[c]);
+  for (int c = 0; c < Chunks; ++c) v[c] = load_chunk<Type>(row, c * chunk, mask[c]);
   VATTN_UNROLL
   for (int g = 0; g < Heads; ++g) {
     const __m512 w = _mm512_set1_ps(weight[g][i]);
@@ -77,10 +81,10 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void sum_row(const char* row, index_t j, const 
 }
 
 /// Sums a block of rows over `Chunks` chunks from element j for `Heads` (1, 2 or 4) heads from head
-/// h on, of which `used` exist.
+/// h on, of which `used` exist, and meanwhile asks for the rows from `next` on that lie ahead.
 template <element Type, int Heads, int Chunks>
-VATTN_AVX512 void sum_tile(const sum_pass& p, index_t j, int h, int used,
-                           row_prefetch next) noexcept {
+VATTN_AVX512 VATTN_NOINLINE void sum_tile(const sum_pass& p, index_t j, int h, int used,
+                                          index_t next) noexcept {
   constexpr std::size_t accumulators{Heads * Chunks};
   halves sum[accumulators];
   __mmask32 mask[std::size_t{Chunks}];
@@ -93,37 +97,43 @@ VATTN_AVX512 void sum_tile(const sum_pass& p, index_t j, int h, int used,
   for (int g = 0; g < Heads; ++g) {
     weight[g] = p.weights + (h + (g < used ? g : 0)) * p.weight_stride;
   }
-  for (index_t i = 0; i < p.count; ++i) {
-    next.due_values<Type>(i, j, std::min(Chunks * chunk, p.dim - j));
-    sum_row<Type, Heads, Chunks>(static_cast<const char*>(p.rows[i]), j, mask, weight, i, sum);
+  const index_t skip = row_bytes(Type, j);
+  for (index_t i = 0; i < p.count;) {
+    if (next < sum_block) prefetch_lines(p.ahead[next++], p.bytes, p.to_l1);
+    const index_t end = std::min(i + p.pace, p.count);
+    for (; i < end; ++i) sum_row<Type, Heads, Chunks>(p.row[i] + skip, mask, weight, i, sum);
   }
   add_sums<Type, Heads, Chunks>(p, j, h, used, sum);
 }
 
-/// One block of rows, at most 16 accumulators at a time.
+/// One block of rows, at most 16 accumulators at a time. `next` counts the rows asked for.
 template <element Type>
-VATTN_AVX512 void sum_heads(const sum_pass& p, int h, int left, row_prefetch next) noexcept {
+VATTN_AVX512 void sum_heads(const sum_pass& p, int h, int left, index_t& next) noexcept {
+  const index_t share = sum_block / p.pace;
   if (left >= 3) {
     const int used = std::min(left, 4);
     index_t j = 0;
-    for (; j + chunk < p.dim; j += 2 * chunk) sum_tile<Type, 4, 2>(p, j, h, used, next);
+    for (; j + chunk < p.dim; j += 2 * chunk, next += share)
+      sum_tile<Type, 4, 2>(p, j, h, used, next);
     if (j < p.dim) sum_tile<Type, 4, 1>(p, j, h, used, next);
   } else if (left == 2) {
-    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 2, 4>(p, j, h, 2, next);
+    for (index_t j = 0; j < p.dim; j += 4 * chunk, next += share)
+      sum_tile<Type, 2, 4>(p, j, h, 2, next);
   } else {
-    for (index_t j = 0; j < p.dim; j += 4 * chunk) sum_tile<Type, 1, 4>(p, j, h, 1, next);
+    for (index_t j = 0; j < p.dim; j += 4 * chunk, next += share)
+      sum_tile<Type, 1, 4>(p, j, h, 1, next);
   }
 }
 
 /// Square norms of four rows; each 128-bit lane of the result holds parts of the four.
 template <element Type>
-VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 norms_quad(const void* const* rows, index_t count,
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 norms_quad(const char* const* rows, index_t count,
                                                    index_t dim) noexcept {
   const char* row[4];
   __m512 sum[4];
   VATTN_UNROLL
   for (index_t k = 0; k < 4; ++k) {
-    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]);
+    row[k] = rows[k < count ? k : count - 1];
     sum[k] = _mm512_setzero_ps();
   }
   for (index_t j = 0; j < dim; j += chunk) {
@@ -141,36 +151,44 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 norms_quad(const void* const* rows, inde
 
 /// Square norms of one block of rows.
 template <element Type>
-VATTN_AVX512 void norm_tile(const sum_pass& p, float* norms, row_prefetch next) noexcept {
+VATTN_AVX512 void norm_tile(const sum_pass& p, float* norms) noexcept {
   for (index_t i = 0; i < p.count; i += 16) {
     __m512 quad[4];
     VATTN_UNROLL
     for (index_t q = 0; q < 4; ++q) {
       const index_t at = i + 4 * q;
-      for (index_t r = at; r < std::min(at + 4, p.count); ++r) next.due_values<Type>(r, 0, p.dim);
       const index_t first = std::min(at, p.count - 1);
-      quad[q] = norms_quad<Type>(p.rows + first, p.count - first, p.dim);
+      quad[q] = norms_quad<Type>(p.row + first, p.count - first, p.dim);
     }
     _mm512_mask_storeu_ps(norms + i, low_mask(p.count - i), sum_across(quad));
   }
 }
 
+/// Tiles that read a block, see `sum_heads`.
+inline index_t count_tiles(index_t dim, int heads) noexcept {
+  const index_t narrow = (dim + 2 * chunk - 1) / (2 * chunk);
+  const index_t wide = (dim + 4 * chunk - 1) / (4 * chunk);
+  const int left = heads % 4;
+  return heads / 4 * narrow + (left == 0 ? 0 : left == 3 ? narrow : wide);
+}
+
 template <element Type>
-VATTN_AVX512 void sum_typed(sum_pass p, index_t upcoming, int heads, float* norms) noexcept {
-  const prefetch_plan plan = active_plan();
-  const void* const* const end = p.rows + p.count;
-  const int passes = (heads + 3) / 4 + (norms != nullptr ? 1 : 0);
-  for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
-    const index_t left = end - p.rows, known = left + upcoming;
-    const index_t ahead = std::min(known, sum_block * plan.blocks_ahead);
-    p.count = std::min(sum_block, left);
-    row_prefetch next{p.rows + ahead, std::min(sum_block, known - ahead), 0, passes, plan.to_l1};
-    if (norms != nullptr) {
-      norm_tile<Type>(p, norms, next);
-      norms += sum_block;
-      ++next.wait;
+VATTN_AVX512 void sum_typed(sum_pass& p, const void* const* rows, index_t count, index_t upcoming,
+                            int heads, float* norms) noexcept {
+  const index_t tiles = count_tiles(p.dim, heads);
+  const rows_ahead list(rows, count + upcoming, sum_block + (tiles > 1 ? 16 : 0));
+  p.bytes = row_bytes(Type, p.dim);
+  p.pace = tiles > 3 ? 4 : tiles > 1 ? 2 : 1;
+  p.to_l1 = list.to_l1();
+  for (index_t i = 0; i < count; i += sum_block, p.weights += sum_block) {
+    p.count = std::min(sum_block, count - i);
+    for (index_t k = 0; k < sum_block; ++k) {
+      p.row[k] = static_cast<const char*>(rows[std::min(i + k, count - 1)]);
+      p.ahead[k] = list.address(i + k);
     }
-    for (int h = 0; h < heads; h += 4, ++next.wait) sum_heads<Type>(p, h, heads - h, next);
+    if (norms != nullptr) norm_tile<Type>(p, norms + i);
+    index_t next = 0;
+    for (int h = 0; h < heads; h += 4) sum_heads<Type>(p, h, heads - h, next);
   }
   _mm256_zeroupper();
 }
@@ -178,15 +196,15 @@ VATTN_AVX512 void sum_typed(sum_pass p, index_t upcoming, int heads, float* norm
 inline void sum_rows(element type, const void* const* rows, index_t count, index_t upcoming,
                      index_t dim, const float* weights, index_t weight_stride, int heads,
                      float* out, index_t out_stride, float* norms) noexcept {
-  const sum_pass p{rows, count, dim, weights, weight_stride, out, out_stride};
+  sum_pass p{{}, {}, 0, 1, false, count, dim, weights, weight_stride, out, out_stride};
   if (type == element::bf16) {
-    sum_typed<element::bf16>(p, upcoming, heads, norms);
+    sum_typed<element::bf16>(p, rows, count, upcoming, heads, norms);
   } else if (type == element::f16) {
-    sum_typed<element::f16>(p, upcoming, heads, norms);
+    sum_typed<element::f16>(p, rows, count, upcoming, heads, norms);
   } else if (type == element::q8_0) {
-    sum_typed<element::q8_0>(p, upcoming, heads, norms);
+    sum_typed<element::q8_0>(p, rows, count, upcoming, heads, norms);
   } else {
-    sum_typed<element::f32>(p, upcoming, heads, norms);
+    sum_typed<element::f32>(p, rows, count, upcoming, heads, norms);
   }
 }
 

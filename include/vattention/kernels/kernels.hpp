@@ -29,7 +29,8 @@ struct table {
   const char* name;
 
   /// out[h * out_stride + i] = sum_j rows[i][j] * x[h * x_stride + j]. Behind the `count` addresses
-  /// lie those of the `upcoming` rows that are read next, which are prefetched as far as it helps.
+  /// lie those of the `upcoming` rows that are read next, by this kernel or another: they are
+  /// prefetched as far as it helps, each as if it had the size of these rows.
   /// |error| <= (dim + 2) u * sum_j |rows[i][j] x[h][j]|.
   void (*dot_rows)(element type, const void* const* rows, index_t count, index_t upcoming,
                    index_t dim, const float* x, index_t x_stride, int heads, float* out,

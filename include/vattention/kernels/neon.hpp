@@ -191,10 +191,12 @@ VATTN_ALWAYS_INLINE void dot_some(const dot_pass& p, const void* const* rows, in
 /// a single head eight.
 template <element Type, int Heads>
 void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t count, int h,
-              row_prefetch next) noexcept {
+              const rows_ahead& next, index_t tiles) noexcept {
   constexpr int most = Heads == 1 ? 8 : 4;
+  const index_t begin = row_bytes(Type, p.first), end = row_bytes(Type, p.first + p.size);
   for (index_t k = 0; k < count; k += most) {
-    for (index_t r = k; r < k + most; ++r) next.due_values<Type>(r, p.first, p.size);
+    if (k / most % tiles == h / tile_heads)
+      for (index_t r = i + k; r < i + k + most; ++r) next.ask(r, begin, end);
     const bool few = most == 4 || count - k <= 4;
     if (few) dot_some<Type, Heads, 4>(p, rows + k, i + k, count - k, h);
     if constexpr (most > 4) {
@@ -207,19 +209,16 @@ void dot_tile(const dot_pass& p, const void* const* rows, index_t i, index_t cou
 template <element Type>
 void dot_blocks(const dot_pass& p, const void* const* rows, index_t count, index_t upcoming,
                 int heads) noexcept {
-  const prefetch_plan plan = active_plan();
-  const index_t known = count + upcoming;
+  const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
+  const index_t tiles = (heads + tile_heads - 1) / tile_heads;
   for (index_t i = 0; i < count; i += dot_block) {
     const index_t size = std::min(dot_block, count - i);
-    const index_t ahead = std::min(known, i + dot_block * plan.blocks_ahead);
-    row_prefetch next{rows + ahead, std::min(dot_block, known - ahead), 0,
-                      (heads + tile_heads - 1) / tile_heads, plan.to_l1};
-    for (int h = 0; h < heads; h += tile_heads, ++next.wait) {
+    for (int h = 0; h < heads; h += tile_heads) {
       switch (heads - h) {
-        case 1: dot_tile<Type, 1>(p, rows + i, i, size, h, next); break;
-        case 2: dot_tile<Type, 2>(p, rows + i, i, size, h, next); break;
-        case 3: dot_tile<Type, 3>(p, rows + i, i, size, h, next); break;
-        default: dot_tile<Type, 4>(p, rows + i, i, size, h, next);
+        case 1: dot_tile<Type, 1>(p, rows + i, i, size, h, next, tiles); break;
+        case 2: dot_tile<Type, 2>(p, rows + i, i, size, h, next, tiles); break;
+        case 3: dot_tile<Type, 3>(p, rows + i, i, size, h, next, tiles); break;
+        default: dot_tile<Type, 4>(p, rows + i, i, size, h, next, tiles);
       }
     }
   }

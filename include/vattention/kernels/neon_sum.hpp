@@ -79,8 +79,9 @@ VATTN_ALWAYS_INLINE void add_sums(const sum_pass& p, index_t j, int h,
 /// Sums a block of rows for `Heads` heads from head h on, over `Chunks` chunks from element j, or at
 /// the `End` over what is left of one. Four rows at a time: one load brings their weights.
 template <element Type, int Heads, int Chunks, bool End = false>
-void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
+void sum_tile(const sum_pass& p, index_t j, int h, const rows_ahead& next) noexcept {
   const index_t size = std::min(Chunks * chunk, p.dim - j);
+  const index_t begin = row_bytes(Type, j), end = row_bytes(Type, j + size);
   const float* weights = p.weights + h * p.weight_stride;
   float32x4_t w[std::size_t{Heads}];
   tile_sums<Heads, Chunks> s;
@@ -89,7 +90,7 @@ void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
     for (auto& sum : head) sum = {vdupq_n_f32(0), vdupq_n_f32(0)};
   index_t i = 0;
   for (; i + 4 <= p.count; i += 4) {
-    for (index_t r = i; r < i + 4; ++r) next.due_values<Type>(r, j, size);
+    for (index_t r = i; r < i + 4; ++r) next.ask(r, begin, end);
     VATTN_UNROLL
     for (int g = 0; g < Heads; ++g) w[g] = vld1q_f32(weights + g * p.weight_stride + i);
     sum_row<Type, End, 0>(p, i, j, w, s);
@@ -98,7 +99,7 @@ void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
     sum_row<Type, End, 3>(p, i + 3, j, w, s);
   }
   for (; i < p.count; ++i) {
-    next.due_values<Type>(i, j, size);
+    next.ask(i, begin, end);
     VATTN_UNROLL
     for (int g = 0; g < Heads; ++g) w[g] = vdupq_n_f32(weights[g * p.weight_stride + i]);
     sum_row<Type, End, 0>(p, i, j, w, s);
@@ -108,7 +109,7 @@ void sum_tile(const sum_pass& p, index_t j, int h, row_prefetch next) noexcept {
 
 /// All elements of one block of rows for `Heads` heads, at most 16 accumulators at a time.
 template <element Type, int Heads>
-void sum_heads(const sum_pass& p, int h, row_prefetch next) noexcept {
+void sum_heads(const sum_pass& p, int h, const rows_ahead& next) noexcept {
   constexpr int most = Heads > 2 ? 2 : 4;
   index_t j = 0;
   for (; j + most * chunk <= p.dim; j += most * chunk) sum_tile<Type, Heads, most>(p, j, h, next);
@@ -149,29 +150,25 @@ VATTN_ALWAYS_INLINE float32x4_t norms_of_four(const sum_pass& p, index_t i) noex
 
 /// Square norms of one block of rows.
 template <element Type>
-void norm_tile(const sum_pass& p, float* norms, row_prefetch next) noexcept {
+void norm_tile(const sum_pass& p, float* norms) noexcept {
   for (index_t i = 0; i < p.count; i += 4) {
-    for (index_t r = i; r < i + 4; ++r) next.due_values<Type>(r, 0, p.dim);
     put_sums(norms + i, norms_of_four<Type>(p, i), p.count - i, false);
   }
 }
 
 template <element Type>
 void sum_typed(sum_pass p, index_t upcoming, int heads, float* norms) noexcept {
-  const prefetch_plan plan = active_plan();
   const void* const* const end = p.rows + p.count;
-  const int passes = (heads + tile_heads - 1) / tile_heads + (norms != nullptr ? 1 : 0);
   for (; p.rows < end; p.rows += sum_block, p.weights += sum_block) {
-    const index_t left = end - p.rows, known = left + upcoming;
-    const index_t ahead = std::min(known, sum_block * plan.blocks_ahead);
+    const index_t left = end - p.rows;
     p.count = std::min(sum_block, left);
-    row_prefetch next{p.rows + ahead, std::min(sum_block, known - ahead), 0, passes, plan.to_l1};
+    // The first tiles that read the block ask for the next one.
+    rows_ahead next(p.rows, left + upcoming, sum_block);
     if (norms != nullptr) {
-      norm_tile<Type>(p, norms, next);
+      norm_tile<Type>(p, norms);
       norms += sum_block;
-      ++next.wait;
     }
-    for (int h = 0; h < heads; h += tile_heads, ++next.wait) {
+    for (int h = 0; h < heads; h += tile_heads, next = rows_ahead()) {
       switch (heads - h) {
         case 1: sum_heads<Type, 1>(p, h, next); break;
         case 2: sum_heads<Type, 2>(p, h, next); break;

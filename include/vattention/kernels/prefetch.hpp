@@ -3,29 +3,41 @@
 /// How far ahead, and into which cache level, the row kernels prefetch.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "vattention/config.hpp"
 #include "vattention/core/kv_view.hpp"
 
+#if VATTN_X86_KERNELS
+#include <cpuid.h>
+#endif
+
 namespace vattn::kernels {
 
-/// Software prefetch of cache rows: how many blocks of rows (16 to 32 rows each, see the kernels)
-/// before they are used, and whether to L1 or only to L2.
+/// Software prefetch of cache rows: how many rows before they are used, a multiple of 16, and whether
+/// to L1 or only to L2. Sums, which read rows 32 at a time, ask no later than 32 rows before.
 struct prefetch_plan {
-  index_t blocks_ahead;
+  index_t rows_ahead;
   bool to_l1;
 };
 
-/// L1 measured best on Sapphire Rapids, L2 on Zen 4 (there by two to three times for a gather).
-inline constexpr prefetch_plan intel_plan{1, true}, amd_plan{1, false};
+/// L1 measured best on Sapphire Rapids and on Zen 5; L2 on Zen 4 (there by two to three times for a gather).
+inline constexpr prefetch_plan intel_plan{16, true}, zen4_plan{16, false}, zen5_plan{32, true};
 /// AArch64, not measured: L1, which has 64 KiB and more there and so room for a block of rows.
-inline constexpr prefetch_plan aarch64_plan{1, true};
+inline constexpr prefetch_plan aarch64_plan{16, true};
 
 /// The plan of this CPU, looked up once; Intel's for other CPUs not measured.
 inline const prefetch_plan& active_plan() noexcept {
 #if VATTN_X86_KERNELS
-  static const prefetch_plan plan = __builtin_cpu_is("amd") ? amd_plan : intel_plan;
+  static const prefetch_plan plan = [] {
+    if (!__builtin_cpu_is("amd")) return intel_plan;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    // Families: 0x17 Zen to Zen 2, 0x19 Zen 3 and 4, 0x1a Zen 5.
+    const bool known = __get_cpuid(1, &a, &b, &c, &d) != 0;
+    const unsigned family = (a >> 8 & 0xfu) + (a >> 20 & 0xffu);
+    return known && family >= 0x1a ? zen5_plan : zen4_plan;
+  }();
   return plan;
 #elif VATTN_NEON_KERNELS
   return aarch64_plan;
@@ -49,26 +61,29 @@ VATTN_ALWAYS_INLINE void prefetch_lines(const void* at, index_t bytes, bool to_l
   }
 }
 
-/// Prefetch of the next block of rows, dealt out over the passes that the heads make over the
-/// present one: of the rows a pass names, it asks for every `every`-th, `wait` of them later.
-struct row_prefetch {
-  const void* const* rows;
-  index_t count, wait, every;
-  bool to_l1;
+/// The rows behind those at work, to prefetch. Each is asked for in one go, in the order of the list: that
+/// is what hardware prefetchers follow best.
+class rows_ahead {
+public:
+  /// None.
+  rows_ahead() noexcept = default;
+  /// Of a list of `known` rows those that lie `ahead` behind the ones named. Beyond the end it is the last.
+  rows_ahead(const void* const* rows, index_t known, index_t ahead) noexcept
+      : rows_(rows), last_(known - 1), ahead_(ahead), to_l1_(active_plan().to_l1) {}
 
-  /// Row i is due: `bytes` bytes of it from byte `first`.
-  VATTN_ALWAYS_INLINE void due(index_t i, index_t first, index_t bytes) noexcept {
-    if (i >= count || wait-- > 0) return;
-    wait = every - 1;
-    prefetch_lines(static_cast<const char*>(rows[i]) + first, bytes, to_l1);
+  const char* address(index_t i) const noexcept {
+    return static_cast<const char*>(rows_[std::min(i + ahead_, last_)]);
   }
-  /// The same of `size` values from value `first`, which may be part of a block.
-  template <element Type>
-  VATTN_ALWAYS_INLINE void due_values(index_t i, index_t first, index_t size) noexcept {
-    constexpr index_t more = block_values(Type) - 1;
-    const index_t begin = row_bytes(Type, first), end = row_bytes(Type, first + size + more);
-    due(i, begin, end - begin);
+  /// Asks for bytes [begin, end) of the row behind row i.
+  VATTN_ALWAYS_INLINE void ask(index_t i, index_t begin, index_t end) const noexcept {
+    if (i + ahead_ <= last_) prefetch_lines(address(i) + begin, end - begin, to_l1_);
   }
+  bool to_l1() const noexcept { return to_l1_; }
+
+private:
+  const void* const* rows_ = nullptr;
+  index_t last_ = -1, ahead_ = 0;
+  bool to_l1_ = false;
 };
 
 }  // namespace vattn::kernels
