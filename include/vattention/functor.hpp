@@ -10,6 +10,7 @@
 #include "vattention/attention/pipeline_outlook.hpp"
 #include "vattention/attention/residual_range.hpp"
 #include "vattention/attention/weighted.hpp"
+#include "vattention/certify/doubt.hpp"
 #include "vattention/certify/output.hpp"
 #include "vattention/core/compose.hpp"
 #include "vattention/core/explanation.hpp"
@@ -148,6 +149,7 @@ public:
 
 private:
   static constexpr error_scale scale = detail::scale_of<budget_type>;
+  static constexpr bool follows_predictions = detail::takes_proposals<base_sampling_type>;
 
   /// The pipeline of a checked call; `watch` sees every look once it is judged.
   template <cache_view View, class Watch>
@@ -163,6 +165,9 @@ private:
     ws.exact.list();
     const call_prospect prospect = prospect_of(call, hidden, ws.exact.size());
     if (may_read_all(prospect) && cost_.dense_at_once(prospect)) return read_all(call, ws, 0, 0);
+    const bool doubtful = follows_predictions && top_k_.coverage() <= basis::measured_per_row &&
+                          beyond_prediction(top_k_, call, index);
+    if (doubtful && may_read_all(prospect)) return read_all(call, ws, 0, 0);
     predict(call, index, ws);
     top_k_.select(call, ws.seen, ws);
     ws.exact.list();
@@ -201,7 +206,10 @@ private:
     }
 
     // 7 output, and 8 the certificate of the sample that formed it
-    for (int h = 0; h < call.heads(); ++h) certify(ws.head(h), h, judged[h], ws);
+    for (int h = 0; h < call.heads(); ++h) {
+      certify(ws.head(h), h, judged[h], ws);
+      if (doubtful) ws.certificates[h].basis = basis::unmeasured;
+    }
     return {ws, call.heads(), kv.value_dim()};
   }
 

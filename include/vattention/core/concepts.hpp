@@ -132,6 +132,16 @@ concept bounds_values =
       { p.value_norms(index, rows, out) } noexcept -> std::same_as<void>;
     };
 
+/// Refinement: knows how far its scores may be off the logits.
+///   doubt(call, index, head)   standard error of a head's predicted logits, a root mean square over the rows, at
+///                              the best level [nats]; +inf or NaN where it cannot tell. What is far below
+///                              `largest_doubt` need not be counted
+template <class P>
+concept doubts_scores = top_k_policy<P> && requires(const P& p, const attention_call<kv_view>& call,
+                                                    const typename P::index_type& index) {
+  { p.doubt(call, index, 0) } noexcept -> std::same_as<double>;
+};
+
 /// Refinement: its index knows the mean of ||v||^2 over its rows, for errors measured in values.
 template <class P>
 concept knows_values = top_k_policy<P> && requires(const typename P::index_type& index) {

@@ -29,6 +29,7 @@ public:
           const float factor = kernels::f16_to_float(key.factor);
           for (std::size_t j = 0; j < dim; ++j)
             left[j] = x[j] - factor * static_cast<float>(coarse_.book().level(codes[j]));
+          if (row == 0) fine_.restart();
           fine_.store(row, left.data(), scratch.data());
         });
   }
@@ -86,6 +87,11 @@ public:
   template <cache_view View>
   index_t bytes_scanned(const attention_call<View>& call) const noexcept {
     return coarse_.bytes_scanned(call);
+  }
+  /// That of the refinement.
+  template <cache_view View>
+  double doubt(const attention_call<View>& call, const cascade_index& index, int h) const noexcept {
+    return std::sqrt(static_cast<double>(error_scale(call, h)) * index.fine().error_square());
   }
   basis coverage() const noexcept {
     return coarse_bits_ >= 2 ? basis::measured_per_row : basis::measured_on_average;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vattention/top_k/coded_key.hpp"
+#include "vattention/top_k/error_mean.hpp"
 
 namespace vattn::top_k {
 
@@ -21,6 +22,8 @@ public:
     require(book_.planes() == 1, "code_records", "1, 2, 4 or 8 bits", bits);
   }
 
+  /// Forgets how far its codes are off: all rows are stored anew.
+  void restart() noexcept { mean_error_.clear(); }
   /// Makes room for `rows` records; allocates.
   void reserve(index_t rows) {
     const auto bytes = static_cast<std::size_t>(rows * bytes_each());
@@ -30,6 +33,7 @@ public:
   /// Codes x `[dim]` as record `row`; `codes` is scratch `[dim]`.
   void store(index_t row, const float* x, std::uint8_t* codes) noexcept {
     const coded_key key = code_key(book_, x, dim_, codes);
+    mean_error_.add(kernels::f16_to_float(key.error));
     std::uint8_t* record = records_.data() + row * bytes_each();
     std::fill_n(record, bytes_each(), std::uint8_t{0});
     std::memcpy(record + code_bytes(), &key.factor, 2);
@@ -42,6 +46,8 @@ public:
     }
   }
 
+  /// Mean square of the error norms.
+  double error_square() const noexcept { return mean_error_.square(); }
   const code_book& book() const noexcept { return book_; }
   index_t words() const noexcept { return book_.words(0, dim_); }
   index_t bytes_each() const noexcept { return code_bytes() + 4; }
@@ -65,6 +71,7 @@ private:
 
   code_book book_;
   std::vector<std::uint8_t> records_;
+  error_mean mean_error_;
   index_t dim_;
 };
 

@@ -89,6 +89,11 @@ public:
       bytes += (call.visible + 15) / 16 * 64 * book_.words(plane, call.kv.key_dim());
     return bytes;
   }
+  template <cache_view View>
+  double doubt(const attention_call<View>& call, const key_code_index& index,
+               int h) const noexcept {
+    return std::sqrt(static_cast<double>(error_scale(call, h)) * index.error_square());
+  }
   basis coverage() const noexcept {
     return book_.bits() >= 4 ? basis::measured_per_row : basis::measured_on_average;
   }

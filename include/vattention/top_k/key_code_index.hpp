@@ -9,6 +9,7 @@
 
 #include "vattention/core/rotation.hpp"
 #include "vattention/top_k/coded_key.hpp"
+#include "vattention/top_k/error_mean.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/long_values.hpp"
 
@@ -53,6 +54,7 @@ public:
     if (rows_ < frozen_centre::rows) {
       centre_.settle(kv);
       for (std::vector<std::uint8_t>& plane : codes_) std::fill(plane.begin(), plane.end(), 0);
+      mean_error_.clear();
       row = 0;
     }
     for (; row < kv.rows(); ++row) {
@@ -82,6 +84,8 @@ public:
   const long_values& values() const noexcept { return long_values_; }
   /// Mean of ||v||^2 over the rows.
   double mean_value_square() const noexcept { return long_values_.mean_square(); }
+  /// Mean square of the error norms.
+  double error_square() const noexcept { return mean_error_.square(); }
   const code_book& book() const noexcept { return book_; }
   const vattn::rotation& rotated() const noexcept { return rotation_; }
   const float* centre() const noexcept { return centre_.data(); }
@@ -147,6 +151,7 @@ private:
     const coded_key key = code_key(book_, x, dim(), codes);
     const auto at = static_cast<std::size_t>(row);
     factors_[at] = key.factor;
+    mean_error_.add(kernels::f16_to_float(key.error));
     if (coarse())
       coarse_errors_[at] = error_byte::up(kernels::f16_to_float(key.error));
     else
@@ -173,6 +178,7 @@ private:
   vattn::rotation rotation_;
   frozen_centre centre_;
   long_values long_values_;
+  error_mean mean_error_;
   std::array<std::vector<std::uint8_t>, 2> codes_;
   std::vector<std::uint16_t> factors_, errors_;
   std::vector<std::uint8_t> coarse_errors_;
