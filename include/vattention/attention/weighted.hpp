@@ -24,16 +24,19 @@ public:
   }
 
   /// Scores the fresh rows of the draw, and asks for their values in ascending order, which is the fast one:
-  /// they are summed in the order of the groups, from the cache. O(fresh rows).
+  /// they are summed in the order of the groups, from the cache. O(fresh rows), shared by the workers of the
+  /// call.
   void read_fresh() noexcept {
     const index_t first = ws_.drawn.fresh();
     const index_t last = ws_.drawn.size();
-    const bool held = (last - first) * value_bytes(call_.kv) <= held_bytes;
-    for (index_t at = first; at < last; at += workspace::block) {
+    const index_t blocks = (last - first + workspace::block - 1) / workspace::block;
+    const bool held = ws_.workers.alone() && (last - first) * value_bytes(call_.kv) <= held_bytes;
+    ws_.workers.for_each(blocks, ws_, [&](workspace& scratch, index_t item) {
+      const index_t at = first + item * workspace::block;
       const index_t count = std::min(workspace::block, last - at);
-      read_block(at, count, last);
+      read_block(at, count, last, scratch);
       if (held) prefetch_fresh(at, count);
-    }
+    });
   }
 
   /// Forms every head's partial result from the exact rows and the whole draw.
@@ -42,7 +45,9 @@ public:
     deal();
     prefetch_values();
     for (int h = 0; h < call_.heads(); ++h) start(h);
-    for (int group = 0; group < variance_groups; ++group) add_group(group);
+    ws_.workers.for_each(variance_groups, ws_, [&](workspace& scratch, index_t group) {
+      add_group(static_cast<int>(group), scratch);
+    });
     for (int h = 0; h < call_.heads(); ++h) finish(h, scheme, residual);
   }
 
@@ -54,13 +59,13 @@ private:
   index_t value_dim() const noexcept { return call_.kv.value_dim(); }
   row_t row(index_t at) const noexcept { return ws_.drawn.rows()[static_cast<std::size_t>(at)]; }
 
-  void read_block(index_t at, index_t count, index_t last) noexcept {
+  void read_block(index_t at, index_t count, index_t last, workspace& scratch) noexcept {
     const View& kv = call_.kv;
     const index_t known = std::min(count + workspace::upcoming, last - at);
-    for (index_t i = 0; i < known; ++i) ws_.addresses[i] = kv.key_row(row(at + i));
-    call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, known - count, kv.key_dim(),
-                           call_.queries.data, call_.queries.stride, heads(), ws_.logits_of(0) + at,
-                           ws_.logits_of(1) - ws_.logits_of(0));
+    for (index_t i = 0; i < known; ++i) scratch.addresses[i] = kv.key_row(row(at + i));
+    call_.kernels.dot_rows(kv.key_type(), scratch.addresses.data(), count, known - count,
+                           kv.key_dim(), call_.queries.data, call_.queries.stride, heads(),
+                           ws_.logits_of(0) + at, ws_.logits_of(1) - ws_.logits_of(0));
     for (int h = 0; h < heads(); ++h)
       call_.to_logits(h, ws_.logits_of(h) + at, count, [&](index_t i) { return row(at + i); });
   }
@@ -96,57 +101,54 @@ private:
 
   /// Weight rows a head has: a and s, and t where s is not in proportion to it.
   int parts() const noexcept { return equal_ ? 2 : 3; }
-  float* weights_of(int part, int h) const noexcept {
-    return ws_.weights.data() + (part * heads() + h) * workspace::block;
+  float* weights_of(int part, int h, workspace& scratch) const noexcept {
+    return scratch.weights.data() + (part * heads() + h) * workspace::block;
+  }
+  /// Sums of t of a group for each head.
+  double* totals_of(int group) const noexcept {
+    return ws_.group_totals.data() + std::ptrdiff_t{group} * heads();
   }
 
-  void add_group(int group) noexcept {
+  /// Leaves the group's sums in the partial results, but for those of t, which all groups share.
+  void add_group(int group, workspace& scratch) const noexcept {
     const index_t first = begin_[static_cast<std::size_t>(group)];
     const index_t last = begin_[static_cast<std::size_t>(group) + 1];
     std::fill_n(ws_.group_sums_of(group, 0, 0), parts() * heads() * value_dim(), 0.0F);
+    std::fill_n(totals_of(group), heads(), 0.0);
     for (index_t at = first; at < last; at += workspace::block)
-      add_block(group, at, std::min(workspace::block, last - at));
-    const auto root = static_cast<float>(std::sqrt(complement(row_threshold(0))));
-    for (int h = 0; h < heads(); ++h) {
-      double* numerator = ws_.head(h).numerator();
-      const float* t_v = ws_.group_sums_of(group, parts() - 1, h);
-      for (index_t j = 0; j < value_dim(); ++j) numerator[j] += static_cast<double>(t_v[j]);
-      if (!equal_) continue;
-      float* s_v = ws_.group_sums_of(group, 1, h);
-      for (index_t j = 0; j < value_dim(); ++j) s_v[j] *= root;
-    }
+      add_block(group, at, std::min(workspace::block, last - at), scratch);
   }
 
   /// A block of one group: its values, while those of the next rows are on their way.
-  void add_block(int group, index_t at, index_t count) noexcept {
+  void add_block(int group, index_t at, index_t count, workspace& scratch) const noexcept {
     const std::uint32_t* positions = ws_.by_group.data() + at;
     const View& kv = call_.kv;
     const index_t upcoming = std::min(workspace::upcoming, ws_.drawn.size() - at - count);
     const index_t known =
-        address_values(kv, count, upcoming, [&](index_t i) { return row(positions[i]); }, ws_);
-    if (!equal_) chances_of(positions, count);
+        address_values(kv, count, upcoming, [&](index_t i) { return row(positions[i]); }, scratch);
+    if (!equal_) chances_of(positions, count, scratch);
     for (int h = 0; h < heads(); ++h) {
-      weigh(h, positions, count);
-      prefetch_share(h, known);
+      weigh(h, positions, count, scratch);
+      prefetch_share(h, known, scratch);
     }
-    float* norms = chances_.ones_and_norms.data() + workspace::block;
-    call_.kernels.sum_rows(kv.value_type(), ws_.addresses.data(), count, known - count, value_dim(),
-                           ws_.weights.data(), workspace::block, parts() * heads(),
+    float* norms = scratch.chances.norms();
+    call_.kernels.sum_rows(kv.value_type(), scratch.addresses.data(), count, known - count,
+                           value_dim(), scratch.weights.data(), workspace::block, parts() * heads(),
                            ws_.group_sums_of(group, 0, 0), value_dim(), norms);
     if (!equal_)
       for (index_t i = 0; i < count; ++i) ws_.sample_norms[positions[i]] = norms[i];
-    add_scalars(group, count);
+    add_scalars(group, count, scratch);
   }
 
   /// Keeps the memory busy while weights are formed: a share of the rows that are neither on their way
   /// nor read at once.
-  void prefetch_share(int h, index_t known) const noexcept {
+  void prefetch_share(int h, index_t known, const workspace& scratch) const noexcept {
     if constexpr (!contiguous_values<View>) return;
     constexpr index_t half = workspace::upcoming / 2;
     const index_t last = std::min(known, half + half * (h + 1) / heads());
     const bool to_l1 = kernels::active_plan().to_l1;
     for (index_t i = half + half * h / heads(); i < last; ++i)
-      kernels::prefetch_lines(ws_.addresses[i], value_bytes(call_.kv), to_l1);
+      kernels::prefetch_lines(scratch.addresses[i], value_bytes(call_.kv), to_l1);
   }
 
   /// Asks for the first values in the order of the groups: they are read next.
@@ -166,22 +168,26 @@ private:
   }
 
   /// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block.
-  void chances_of(const std::uint32_t* positions, index_t count) noexcept {
+  void chances_of(const std::uint32_t* positions, index_t count,
+                  workspace& scratch) const noexcept {
+    block_chances& chances = scratch.chances;
     for (index_t i = 0; i < count; ++i) {
       const threshold_t threshold = row_threshold(positions[i]);
       const double q = complement(threshold);
-      chances_.inverse[i] = static_cast<float>(1.0 / probability(threshold));
-      chances_.complement[i] = static_cast<float>(q);
-      chances_.root[i] = static_cast<float>(std::sqrt(q));
+      chances.inverse[i] = static_cast<float>(1.0 / probability(threshold));
+      chances.complement[i] = static_cast<float>(q);
+      chances.root[i] = static_cast<float>(std::sqrt(q));
     }
   }
 
   /// Weights of one head for a block: t = w / p, a = t^2 (1 - p) and, unless all p are equal,
   /// s = t sqrt(1 - p).
-  void weigh(int h, const std::uint32_t* positions, index_t count) noexcept {
-    float* a = weights_of(0, h);
-    float* s = weights_of(1, h);
-    float* t = weights_of(parts() - 1, h);
+  void weigh(int h, const std::uint32_t* positions, index_t count,
+             workspace& scratch) const noexcept {
+    const block_chances& chances = scratch.chances;
+    float* a = weights_of(0, h, scratch);
+    float* s = weights_of(1, h, scratch);
+    float* t = weights_of(parts() - 1, h, scratch);
     const float* logits = ws_.logits_of(h);
     for (index_t i = 0; i < count; ++i) t[i] = logits[positions[i]];
     detail::exponentiate(call_.kernels, ws_.head(h).max_logit(), t, count);
@@ -196,28 +202,28 @@ private:
       return;
     }
     for (index_t i = 0; i < count; ++i) {
-      const float weight = t[i] * chances_.inverse[i];
+      const float weight = t[i] * chances.inverse[i];
       t[i] = weight;
-      a[i] = weight * weight * chances_.complement[i];
-      s[i] = weight * chances_.root[i];
+      a[i] = weight * weight * chances.complement[i];
+      s[i] = weight * chances.root[i];
     }
   }
 
   /// Sums of t, a, a |v|^2 and s of a block, for all heads.
-  void add_scalars(int group, index_t count) noexcept {
+  void add_scalars(int group, index_t count, workspace& scratch) const noexcept {
     const int rows = parts() * heads();
     const void* weights[3 * workspace::most_heads];
-    for (int i = 0; i < rows; ++i) weights[i] = ws_.weights.data() + i * workspace::block;
-    call_.kernels.dot_rows(element::f32, weights, rows, 0, count, chances_.ones_and_norms.data(),
-                           workspace::block, 2, scalars_.data(), rows);
+    float scalars[6 * workspace::most_heads];
+    for (int i = 0; i < rows; ++i) weights[i] = scratch.weights.data() + i * workspace::block;
+    call_.kernels.dot_rows(element::f32, weights, rows, 0, count, scratch.chances.ones(),
+                           workspace::block, 2, scalars, rows);
     const auto sum = [&](int part, int h) {
-      const int at = part * heads() + h;
-      return static_cast<double>(scalars_[static_cast<std::size_t>(at)]);
+      return static_cast<double>(scalars[part * heads() + h]);
     };
     const double root = std::sqrt(complement(row_threshold(0)));
     for (int h = 0; h < heads(); ++h) {
       const partial_view state = ws_.head(h);
-      state.denominator() += sum(parts() - 1, h);
+      totals_of(group)[h] += sum(parts() - 1, h);
       state.a(group) += sum(0, h);
       state.a_vv(group) += sum(parts(), h);
       state.s(group) += (equal_ ? root : 1.0) * sum(1, h);
@@ -227,10 +233,16 @@ private:
   /// Variances of the sampled sums, then the exact rows on top.
   void finish(int h, design scheme, index_t residual) noexcept {
     const partial_view state = ws_.head(h);
+    const auto root = static_cast<float>(std::sqrt(complement(row_threshold(0))));
     double a = 0, a_vv = 0, norm = 0;
     for (int group = 0; group < variance_groups; ++group) {
       a += state.a(group);
       a_vv += state.a_vv(group);
+      state.denominator() += totals_of(group)[h];
+      float* t_v = ws_.group_sums_of(group, parts() - 1, h);
+      for (index_t j = 0; j < value_dim(); ++j) state.numerator()[j] += static_cast<double>(t_v[j]);
+      // Where all probabilities are equal they stand for those of s from here on.
+      for (index_t j = 0; equal_ && j < value_dim(); ++j) t_v[j] *= root;
     }
     for (index_t j = 0; j < value_dim(); ++j) norm += state.numerator()[j] * state.numerator()[j];
     const double d = state.denominator();
@@ -265,21 +277,12 @@ private:
     return std::max(0.0, b / (b - 1.0) * (a - q * total_square / b));
   }
 
-  /// 1 / p, 1 - p and sqrt(1 - p) of a block's rows, and their squared value norms behind a row of ones.
-  struct block_chances {
-    float inverse[workspace::block], complement[workspace::block], root[workspace::block];
-    std::array<float, 2 * workspace::block> ones_and_norms;
-    block_chances() noexcept { ones_and_norms.fill(1.0F); }
-  };
-
   const attention_call<View>& call_;
   workspace& ws_;
   softmax_state<View> exact_;
   // Of the look in progress: where the variance groups begin, and whether all probabilities are equal.
   std::array<index_t, variance_groups + 1> begin_{};
   bool equal_ = true;
-  block_chances chances_;
-  std::array<float, 6 * workspace::most_heads> scalars_;
 };
 
 }  // namespace vattn

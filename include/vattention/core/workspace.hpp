@@ -88,6 +88,17 @@ struct draw_state {
   int draws_made = 0;
 };
 
+/// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block, and their squared value norms behind a row of ones.
+struct block_chances {
+  static constexpr index_t block = 256;
+  float inverse[block], complement[block], root[block];
+  float ones_and_norms[2 * block];
+
+  block_chances() noexcept { std::fill_n(ones_and_norms, block, 1.0F); }
+  const float* ones() const noexcept { return ones_and_norms; }
+  float* norms() noexcept { return ones_and_norms + block; }
+};
+
 /// Scratch of one call at a time: give each thread its own. A result refers into it until the next call.
 ///
 /// It grows where a call needs more than any before (amortised, in the checked prologue of the call)
@@ -95,7 +106,7 @@ struct draw_state {
 class workspace {
 public:
   /// Rows scored, exponentiated and summed at a time: keys, values and weights of a block stay in L2.
-  static constexpr index_t block = 256;
+  static constexpr index_t block = block_chances::block;
   /// Query heads a group may have.
   static constexpr int most_heads = 64;
   /// Rows behind a block that its kernel is told of, to prefetch.
@@ -127,6 +138,7 @@ public:
     gram.reserve((variance_groups + 1) * value_dim + 8 * variance_groups);
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
+    group_totals.reserve(variance_groups * g);
     rotated.reserve(2 * key_dim);
     query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
@@ -207,6 +219,8 @@ public:
   scratch<float> gram;
   scratch<double> partials;
   scratch<float> group_sums;
+  scratch<double> group_totals;
+  block_chances chances;
 
   // queries as a predictor wants them; room for one more, for bounds code a query twice
   scratch<float> rotated, query_terms;
