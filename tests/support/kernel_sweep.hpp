@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -120,11 +121,19 @@ struct shape {
   index_t misalignment;
 };
 
-inline void check_dot_shape(const kernels::table& row, const shape& s) {
-  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.heads, s.misalignment);
+/// Numbers as a bfloat16 holds them.
+inline std::vector<float> rounded_to_bf16(std::vector<float> x) {
+  for (float& v : x) v = std::bit_cast<float>(std::uint32_t{kernels::bf16_nearest(v)} << 16U);
+  return x;
+}
+
+/// With queries that are bfloat16 (`held`) or any floats.
+inline void check_dot_shape(const kernels::table& row, const shape& s, bool held = false) {
+  CAPTURE(row.name, static_cast<int>(s.type), s.count, s.dim, s.heads, s.misalignment, held);
   const random_rows data(s.type, s.count, s.dim, s.misalignment, 1);
   const index_t x_stride = s.dim + 3, out_stride = s.count + 2;
-  const std::vector<float> x = random_floats(s.heads * x_stride, 2);
+  const std::vector<float> floats = random_floats(s.heads * x_stride, 2);
+  const std::vector<float> x = held ? rounded_to_bf16(floats) : floats;
   std::vector<float> out(static_cast<std::size_t>(s.heads * out_stride), untouched);
   row.dot_rows(s.type, data.rows.data(), s.count, 0, s.dim, x.data(), x_stride, s.heads, out.data(),
                out_stride);
@@ -229,6 +238,12 @@ void for_shapes(Check of_shape) {
 }
 inline void check_dot_rows(const kernels::table& row) {
   for_shapes([&](const shape& s) { check_dot_shape(row, s); });
+}
+/// The same of bfloat16 rows, as engines call it.
+inline void check_bf16_queries(const kernels::table& row) {
+  for_shapes([&](const shape& s) {
+    if (s.type == element::bf16) check_dot_shape(row, s, true);
+  });
 }
 inline void check_sum_rows(const kernels::table& row) {
   for_shapes([&](const shape& s) { check_sum_shape(row, s); });

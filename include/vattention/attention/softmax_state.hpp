@@ -13,6 +13,7 @@
 #include "vattention/core/attention_call.hpp"
 #include "vattention/core/value_rows.hpp"
 #include "vattention/core/workspace.hpp"
+#include "vattention/kernels/prefetch.hpp"
 
 namespace vattn {
 
@@ -75,6 +76,7 @@ private:
     call_.kernels.dot_rows(kv.key_type(), ws_.addresses.data(), count, values, kv.key_dim(),
                            call_.queries.data, call_.queries.stride, g, w, workspace::block);
     for (int h = 0; h < g; ++h) {
+      prefetch_values(h, count, values);
       float* logits = w + h * workspace::block;
       call_.to_logits(h, logits, count, [=](index_t i) { return rows[i]; });
       to_weights(h, logits, count);
@@ -89,6 +91,16 @@ private:
       numerator(0)[j] += static_cast<double>(ws_.sums[j]);
     std::copy(rows + count, rows + known, rows);
     return known - count;
+  }
+
+  /// While the weights of head h are formed: a share of the values that the keys' kernel was told of and, so
+  /// far behind them, has not asked for.
+  void prefetch_values(int h, index_t count, index_t values) const noexcept {
+    const kernels::prefetch_plan& plan = kernels::active_plan();
+    const index_t first = std::min(plan.rows_ahead, values), left = values - first;
+    const index_t bytes = row_bytes(call_.kv.value_type(), call_.kv.value_dim());
+    for (index_t i = left * h / call_.heads(); i < left * (h + 1) / call_.heads(); ++i)
+      kernels::prefetch_lines(ws_.addresses[count + first + i], bytes, plan.to_l1);
   }
 
   /// The addresses of keys, and behind them those of the values that are read after them; returns the number

@@ -15,6 +15,7 @@
 #include "vattention/kernels/avx2_sum.hpp"
 #include "vattention/kernels/avx512.hpp"
 #include "vattention/kernels/avx512_array.hpp"
+#include "vattention/kernels/avx512_bf16.hpp"
 #include "vattention/kernels/avx512_codes.hpp"
 #include "vattention/kernels/avx512_proposals.hpp"
 #include "vattention/kernels/avx512_scan.hpp"
@@ -58,13 +59,14 @@ inline constexpr table avx2_row{isa::avx2,          "avx2",
                                 avx2::match_signs,  avx2::match_halves,
                                 avx2::random_blocks};
 
-/// The AVX-512 row with the integer extensions this CPU has.
+/// The AVX-512 row with the extensions this CPU has.
 inline table avx512_row() noexcept {
   const bool vnni = __builtin_cpu_supports("avx512vnni") != 0;
   const bool popcnt = __builtin_cpu_supports("avx512vpopcntdq") != 0;
+  const bool bf16 = __builtin_cpu_supports("avx512bf16") != 0;
   return {isa::avx512,
           "avx512",
-          avx512::dot_rows,
+          bf16 ? avx512::dot_rows_bf16 : avx512::dot_rows,
           avx512::sum_rows,
           avx512::max_of,
           avx512::exp_shifted,

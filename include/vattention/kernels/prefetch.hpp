@@ -46,19 +46,27 @@ inline const prefetch_plan& active_plan() noexcept {
 #endif
 }
 
-/// Asks for the cache lines of `bytes` bytes from `at`. Always inlined: g++ 12 takes a function
-/// that only prefetches for one without effect and deletes its calls.
-VATTN_ALWAYS_INLINE void prefetch_lines(const void* at, index_t bytes, bool to_l1) noexcept {
-  constexpr std::uintptr_t line = 64;
-  const auto first = reinterpret_cast<std::uintptr_t>(at) & ~(line - 1);
-  const auto last = reinterpret_cast<std::uintptr_t>(at) + static_cast<std::uintptr_t>(bytes);
+/// Asks for `Lines` cache lines from `at`. Always inlined: g++ 12 takes a function that only prefetches for
+/// one without effect and deletes its calls.
+template <int Lines>
+VATTN_ALWAYS_INLINE void prefetch_some(const char* at, bool to_l1) noexcept {
   if (to_l1) {
-    for (std::uintptr_t p = first; p < last; p += line)
-      __builtin_prefetch(reinterpret_cast<const void*>(p), 0, 3);
+    VATTN_UNROLL
+    for (int l = 0; l < Lines; ++l) __builtin_prefetch(at + 64 * l, 0, 3);
   } else {
-    for (std::uintptr_t p = first; p < last; p += line)
-      __builtin_prefetch(reinterpret_cast<const void*>(p), 0, 2);
+    VATTN_UNROLL
+    for (int l = 0; l < Lines; ++l) __builtin_prefetch(at + 64 * l, 0, 2);
   }
+}
+
+/// Asks for the cache lines of `bytes` bytes from `at`, most of them four at a time: short loops are hard to
+/// predict.
+VATTN_ALWAYS_INLINE void prefetch_lines(const void* at, index_t bytes, bool to_l1) noexcept {
+  const auto skip = static_cast<index_t>(reinterpret_cast<std::uintptr_t>(at) % 64);
+  const char* line = static_cast<const char*>(at) - skip;
+  index_t left = bytes + skip;
+  for (; left > 192; left -= 256, line += 256) prefetch_some<4>(line, to_l1);
+  for (; left > 0; left -= 64, line += 64) prefetch_some<1>(line, to_l1);
 }
 
 /// The rows behind those at work, to prefetch. Each is asked for in one go, in the order of the list: that
