@@ -19,19 +19,19 @@ namespace vattn {
 /// `bash bench/run.sh cost` prints those of another machine, `calibrate()` measures them in a program.
 struct cost_profile {
   // dense attention
-  double dense_byte = 0.0397;     ///< a byte of keys and values
-  double dense_product = 0.0100;  ///< a coordinate of a key or a value, for each query
-  double dense_row = 0.238;       ///< a row, for each query
+  double dense_byte = 0.042;      ///< a byte of keys and values
+  double dense_product = 0.0085;  ///< a coordinate of a key or a value, for each query
+  double dense_row = 0.35;        ///< a row, for each query
 
   // a sparse call
-  double call = 6100.0;         ///< what does not depend on any size
-  double scanned_byte = 0.043;  ///< a byte of the predictor's index that is scanned
-  double key = 0.228;           ///< a key that a pass of the sampler looks at, times g + 1
-  double record = 16.6;         ///< a refined record, times g + 1
-  double row_byte = 0.070;      ///< a byte of the keys and values that are read
-  double drawn_row = 13.3;      ///< a drawn row that a look sums, for each query
-  double look = 2760.0;         ///< a look at the sample, for each query
-  double look_value = 57.5;     ///< and for each coordinate of its values
+  double call = 11000.0;        ///< what does not depend on any size
+  double scanned_byte = 0.068;  ///< a byte of the predictor's index that is scanned
+  double key = 0.28;            ///< a key that a pass of the sampler looks at, times g + 1
+  double record = 17.0;         ///< a refined record, times g + 1
+  double row_byte = 0.080;      ///< a byte of the keys and values that are read
+  double drawn_row = 7.5;       ///< a drawn row that a look sums, for each query
+  double look = 3000.0;         ///< a look at the sample, for each query
+  double look_value = 54.0;     ///< and for each coordinate of its values
 
   bool operator==(const cost_profile&) const = default;
 };
