@@ -28,6 +28,11 @@ TEST_CASE("sparse work is counted of the sample") {
   CHECK(work.look_value == 6.0 * 128.0);
   CHECK(work.dense_byte == 0.0);
 
+  CHECK(work.bound == 0.0);
+  call_prospect proved = some_call(1000, 3);
+  proved.bounds = true;
+  CHECK(sparse_work(proved, {}).bound == 3000.0);
+
   call_prospect plain = some_call(1000, 3);
   plain.levels = 0;
   CHECK(sparse_work(plain, {}).key == 4000.0);  // the selection

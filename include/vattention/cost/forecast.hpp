@@ -91,6 +91,7 @@ inline call_work sparse_work(const call_prospect& call, const sample_outcome& sa
                      : call.scanned_bytes > 0 ? 1.0
                                               : 0.0,
                      work);
+  if (call.bounds) work.bound = static_cast<double>(call.rows) * static_cast<double>(call.heads);
   work.record = sample.records * static_cast<double>(call.heads + 1);
   work.row_byte =
       (static_cast<double>(call.exact) + sample.rows) * static_cast<double>(call.row_bytes);
