@@ -244,7 +244,7 @@ private:
                       .base = base_sampling_.size(call.visible - exact)};
     if constexpr (detail::takes_proposals<base_sampling_type>) all.levels = top_k_type::levels;
     if constexpr (detail::takes_bounds<base_sampling_type>) all.levels = 1;
-    if constexpr (needs_ceiling<budget_type>) all.scanned_bytes *= 1 + call.heads();
+    all.bounds = needs_ceiling<budget_type>;
     if (scale == error_scale::output && budget_.guarantees() == quantity::output)
       all.epsilon = budget_.asked();
     return all;

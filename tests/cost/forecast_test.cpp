@@ -28,6 +28,11 @@ TEST_CASE("sparse work is counted of the sample") {
   CHECK(work.look_value == 6.0 * 128.0);
   CHECK(work.dense_byte == 0.0);
 
+  CHECK(work.bound == 0.0);
+  call_prospect proved = some_call(1000, 3);
+  proved.bounds = true;
+  CHECK(sparse_work(proved, {}).bound == 3000.0);
+
   call_prospect plain = some_call(1000, 3);
   plain.levels = 0;
   CHECK(sparse_work(plain, {}).key == 4000.0);  // the selection
@@ -50,13 +55,17 @@ TEST_CASE("the expected sample grows with hardness, queries, rows and a smaller 
   CHECK(rows(8192, 1, std::numeric_limits<double>::quiet_NaN(), 5.0) == 64.0);
 }
 
-TEST_CASE("a sample beyond the base sample takes a second look, which sums both") {
+TEST_CASE("a sample beyond the base sample takes further looks, which sum all of it again") {
   const sample_outcome base = expected_sample(some_call(8192, 1, 0.9), 1.0);
   CHECK(base.looks == 1.0);
   CHECK(base.summed == base.rows);
   const sample_outcome grown = expected_sample(some_call(8192, 1, 0.1), 1.0);
-  CHECK(grown.looks == 2.0);
-  CHECK(grown.summed == Approx(grown.rows + 64.0));
+  CHECK(grown.looks == Approx(1.0 + 0.55 * std::log2(140.3 / 64.0)).epsilon(1e-3));
+  CHECK(grown.summed == Approx(grown.rows + (grown.looks - 1.0) * 64.0));
+  const sample_outcome often = expected_sample(some_call(8192, 4, 0.01), 1.0);
+  CHECK(often.looks > 3.0);
+  CHECK(often.summed > 1.8 * often.rows);
+  CHECK(often.summed < often.looks * often.rows);
 }
 
 TEST_CASE("records are refined by predictors of two levels alone, and no more than there are") {

@@ -18,11 +18,13 @@ struct call_prospect {
   index_t key_dim = 0, value_dim = 0;
   /// Bytes of a key and its value.
   index_t row_bytes = 0;
-  /// Bytes of the predictor's index that every sparse call reads, as often as it does.
+  /// Bytes of the predictor's index that every sparse call reads.
   index_t scanned_bytes = 0;
   /// Levels of the predictor's proposals that the sampler follows; 1 if it follows bounds, 0 if it draws
   /// without either.
   int levels = 0;
+  /// Every logit is bounded first, for a budget that rests on bounds.
+  bool bounds = false;
   /// Static rows, which are read exactly, and rows of the base sample that each query draws.
   index_t exact = 0, base = 0;
   /// Error asked for relative to the output; NaN if none is, or another one.

@@ -19,19 +19,20 @@ namespace vattn {
 /// `bash bench/run.sh cost` prints those of another machine, `calibrate()` measures them in a program.
 struct cost_profile {
   // dense attention
-  double dense_byte = 0.0397;     ///< a byte of keys and values
-  double dense_product = 0.0100;  ///< a coordinate of a key or a value, for each query
-  double dense_row = 0.238;       ///< a row, for each query
+  double dense_byte = 0.042;      ///< a byte of keys and values
+  double dense_product = 0.0085;  ///< a coordinate of a key or a value, for each query
+  double dense_row = 0.35;        ///< a row, for each query
 
   // a sparse call
-  double call = 6100.0;         ///< what does not depend on any size
-  double scanned_byte = 0.043;  ///< a byte of the predictor's index that is scanned
-  double key = 0.228;           ///< a key that a pass of the sampler looks at, times g + 1
-  double record = 16.6;         ///< a refined record, times g + 1
-  double row_byte = 0.070;      ///< a byte of the keys and values that are read
-  double drawn_row = 13.3;      ///< a drawn row that a look sums, for each query
-  double look = 2760.0;         ///< a look at the sample, for each query
-  double look_value = 57.5;     ///< and for each coordinate of its values
+  double call = 11000.0;        ///< what does not depend on any size
+  double scanned_byte = 0.068;  ///< a byte of the predictor's index that is scanned
+  double key = 0.28;            ///< a key that a pass of the sampler looks at, times g + 1
+  double bound = 40.0;          ///< a logit that is bounded, of a key and a query
+  double record = 17.0;         ///< a refined record, times g + 1
+  double row_byte = 0.080;      ///< a byte of the keys and values that are read
+  double drawn_row = 7.5;       ///< a drawn row that a look sums, for each query
+  double look = 3000.0;         ///< a look at the sample, for each query
+  double look_value = 54.0;     ///< and for each coordinate of its values
 
   bool operator==(const cost_profile&) const = default;
 };
@@ -39,8 +40,8 @@ struct cost_profile {
 /// Counts of what a call does, each in the unit of the price of the same name.
 struct call_work {
   double dense_byte = 0.0, dense_product = 0.0, dense_row = 0.0;
-  double call = 0.0, scanned_byte = 0.0, key = 0.0, record = 0.0, row_byte = 0.0, drawn_row = 0.0,
-         look = 0.0, look_value = 0.0;
+  double call = 0.0, scanned_byte = 0.0, key = 0.0, bound = 0.0, record = 0.0, row_byte = 0.0,
+         drawn_row = 0.0, look = 0.0, look_value = 0.0;
 };
 
 /// A price, its name, and how often it is paid.
@@ -52,13 +53,14 @@ struct cost_item {
 
 /// All of them, in the order of their declaration; the first `dense_items` are those of dense attention.
 inline constexpr std::size_t dense_items = 3;
-inline constexpr std::array<cost_item, 11> cost_items{{
+inline constexpr std::array<cost_item, 12> cost_items{{
     {"dense_byte", &cost_profile::dense_byte, &call_work::dense_byte},
     {"dense_product", &cost_profile::dense_product, &call_work::dense_product},
     {"dense_row", &cost_profile::dense_row, &call_work::dense_row},
     {"call", &cost_profile::call, &call_work::call},
     {"scanned_byte", &cost_profile::scanned_byte, &call_work::scanned_byte},
     {"key", &cost_profile::key, &call_work::key},
+    {"bound", &cost_profile::bound, &call_work::bound},
     {"record", &cost_profile::record, &call_work::record},
     {"row_byte", &cost_profile::row_byte, &call_work::row_byte},
     {"drawn_row", &cost_profile::drawn_row, &call_work::drawn_row},

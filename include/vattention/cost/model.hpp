@@ -19,8 +19,8 @@ namespace vattn::cost {
 ///
 /// Ends: a single query may need more rows than usual. If a look finds out, its first sample has been paid for,
 /// up to about half a dense call. The index is not counted: a program that decodes densely for long may spare
-/// itself appending to it. The constants are those of the default samplers; uniform and bounded ones are judged
-/// roughly. Costs some tens of nanoseconds, no allocation.
+/// itself appending to it. The constants are those of the default composition; others are judged roughly, and a
+/// 1-bit scan (`presets::fast`) as if it refined no more keys than a 2-bit one. Costs some tens of nanoseconds, no allocation.
 class model {
 public:
   using role = vattn::role::cost;
