@@ -59,18 +59,41 @@ public:
     run_.store(run, std::memory_order_release);
     run_.notify_all();
     work(0, run);
-    for (std::uint32_t done = done_.load(std::memory_order_acquire); done != count_;
-         done = done_.load(std::memory_order_acquire))
-      done_.wait(done, std::memory_order_acquire);
+    for (std::uint32_t done = await_change(done_, ~count_); done != count_;
+         done = await_change(done_, done)) {
+    }
   }
 
 private:
+  /// Looks this often at a number before it sleeps: some 20 us, so that runs that follow each other closely, as
+  /// those of one call do, wake nobody.
+  static constexpr int looks = 1000;
+
+  /// The number once it is another one than `old`.
+  static std::uint32_t await_change(const std::atomic<std::uint32_t>& number,
+                                    std::uint32_t old) noexcept {
+    for (int look = 0; look < looks; ++look) {
+      const std::uint32_t now = number.load(std::memory_order_acquire);
+      if (now != old) return now;
+      pause();
+    }
+    number.wait(old, std::memory_order_acquire);
+    return number.load(std::memory_order_acquire);
+  }
+  /// Lets the other thread of the core work.
+  static void pause() noexcept {
+#if VATTN_X86_KERNELS
+    __builtin_ia32_pause();
+#elif VATTN_NEON_KERNELS
+    asm volatile("yield");
+#endif
+  }
+
   /// What a thread does all its life.
   void serve(int worker) noexcept {
     std::uint32_t seen = 0;
     for (;;) {
-      run_.wait(seen, std::memory_order_acquire);
-      seen = run_.load(std::memory_order_acquire);
+      seen = await_change(run_, seen);
       if (closing_.load(std::memory_order_acquire)) return;
       work(worker, seen);
     }
