@@ -18,15 +18,17 @@ enum class adversary {
   equal_keys,   ///< one key n times: every weight is 1 / n
   huge_values,  ///< 8 rows of ordinary weight, values a thousand times as long as the others'
   ordered,      ///< N(0, 2^2) logits in ascending order
+  sharp,        ///< N(0, 40^2) logits: one key or two have all the mass, and codes are off by nats
 };
 
-inline constexpr std::array<std::pair<const char*, adversary>, 6> adversary_names{
+inline constexpr std::array<std::pair<const char*, adversary>, 7> adversary_names{
     {{"lying_code", adversary::lying_code},
      {"needle", adversary::needle},
      {"duplicates", adversary::duplicates},
      {"equal_keys", adversary::equal_keys},
      {"huge_values", adversary::huge_values},
-     {"ordered", adversary::ordered}}};
+     {"ordered", adversary::ordered},
+     {"sharp", adversary::sharp}}};
 
 /// Logits of a generated head's only query, up to a constant.
 inline Eigen::VectorXf logits_of(const vattn::synthetic_head& head) {
@@ -86,6 +88,7 @@ inline vattn::synthetic_head make_adversary(adversary what, index_t n, index_t d
       for (std::uint64_t i = 0; i < 8; ++i) head.values.row(anywhere(i)) *= 1000.0F;
       break;
     case adversary::ordered: sort_by_logit(head); break;
+    case adversary::sharp: head.queries *= 20.0F; break;
   }
   return head;
 }
