@@ -98,9 +98,8 @@ private:
   void prefetch_values(int h, index_t count, index_t values) const noexcept {
     const kernels::prefetch_plan& plan = kernels::active_plan();
     const index_t first = std::min(plan.rows_ahead, values), left = values - first;
-    const index_t bytes = row_bytes(call_.kv.value_type(), call_.kv.value_dim());
     for (index_t i = left * h / call_.heads(); i < left * (h + 1) / call_.heads(); ++i)
-      kernels::prefetch_lines(ws_.addresses[count + first + i], bytes, plan.to_l1);
+      kernels::prefetch_lines(ws_.addresses[count + first + i], value_bytes(call_.kv), plan.to_l1);
   }
 
   /// The addresses of keys, and behind them those of the values that are read after them; returns the number

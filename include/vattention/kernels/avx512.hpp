@@ -169,10 +169,10 @@ struct dot_pass {
 };
 
 /// Four rows times `Heads` queries; quad[h] holds, in each 128-bit lane, parts of the four
-/// products.
+/// products. Asks for the rows of `next`, chunk by chunk.
 template <element Type, int Heads>
 VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* const* rows,
-                                               index_t count, const float* x,
+                                               index_t count, const float* x, rows_share next,
                                                __m512* quad) noexcept {
   const char* row[4];
   VATTN_UNROLL
@@ -183,9 +183,12 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void dot_quad(const dot_pass& p, const void* co
   VATTN_UNROLL
   for (auto& s : sum) s = _mm512_setzero_ps();
   index_t j = 0;
-  for (; j + chunk <= p.size; j += chunk, x += tile_heads * chunk)
+  for (; j + chunk <= p.size; j += chunk, x += tile_heads * chunk) {
+    next.ask();
     dot_chunk<Type, Heads>(row, j, all_lanes{}, x, sum);
+  }
   if (j < p.size) dot_chunk<Type, Heads>(row, j, chunk_mask(p.size - j), x, sum);
+  next.ask_rest();
   VATTN_UNROLL
   for (int h = 0; h < Heads; ++h) quad[h] = sum_lanes(sum + 4 * h);
 }
@@ -227,10 +230,13 @@ VATTN_AVX512 void dot_tile(const dot_pass& p, const void* const* rows, index_t i
     __m512 quad[4], mixed[4];
     VATTN_UNROLL
     for (index_t q = 0; q < keys; q += 4) {
-      if (static_cast<unsigned>(k + q) / 4 % tiles == static_cast<unsigned>(h / tile_heads))
-        for (index_t r = i + k + q; r < i + k + q + 4; ++r) next.ask(r, begin, end);
+      const bool due =
+          static_cast<unsigned>(k + q) / 4 % tiles == static_cast<unsigned>(h / tile_heads);
+      rows_share ask(next, i + k + q, due ? 4 : 0, begin, end);
+      // More heads leave no registers for it in between.
+      if (Heads > 1) ask.ask_rest();
       const index_t at = std::min(k + q, count - 1);
-      dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.slice, quad + q / 4 * Heads);
+      dot_quad<Type, Heads>(p, rows + at, count - at, p.x + h * p.slice, ask, quad + q / 4 * Heads);
     }
     VATTN_UNROLL
     for (int l = 0; l < 4; ++l) mixed[l] = quad[l % (4 / Heads) * Heads + l / (4 / Heads)];

@@ -64,9 +64,14 @@ VATTN_AVX512 inline bool pack_queries(const float* x, index_t x_stride, int head
   return wrong == 0;
 }
 
-/// One chunk of four rows times four queries: sum[4 h + k] += row k * query h. Lanes of `least` keep
-/// the smallest 2 |element| - 1 as an unsigned number, which makes 0 the largest.
-template <class Mask>
+/// Lanes keep the smallest 2 |element| - 1 as an unsigned number, which makes 0 the largest.
+VATTN_AVX512 VATTN_ALWAYS_INLINE void note_least(__m512i v, __m512i& least) noexcept {
+  const __m512i twice = _mm512_add_epi16(v, v);
+  least = _mm512_min_epu16(least, _mm512_add_epi16(twice, _mm512_set1_epi16(-1)));
+}
+
+/// One chunk of four rows times four queries: sum[4 h + k] += row k * query h.
+template <bool Tested, class Mask>
 VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE void bf16_chunk(const char* const* row, index_t j, Mask mask,
                                                       const std::uint16_t* x, __m512* sum,
                                                       __m512i& least) noexcept {
@@ -74,8 +79,7 @@ VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE void bf16_chunk(const char* const* row, in
   VATTN_UNROLL
   for (int k = 0; k < 4; ++k) {
     v[k] = load_words(row[k] + 2 * j, mask);
-    const __m512i twice = _mm512_add_epi16(v[k], v[k]);
-    least = _mm512_min_epu16(least, _mm512_add_epi16(twice, _mm512_set1_epi16(-1)));
+    if (Tested) note_least(v[k], least);
   }
   VATTN_UNROLL
   for (int h = 0; h < tile_heads; ++h) {
@@ -87,55 +91,67 @@ VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE void bf16_chunk(const char* const* row, in
   }
 }
 
-/// As `dot_quad` for four heads; false, and of no use, if an element is neither 0 nor large enough.
-VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE bool bf16_quad(const void* const* rows, index_t count,
-                                                     index_t size, const std::uint16_t* x,
-                                                     __m512* quad) noexcept {
-  const char* row[4];
-  VATTN_UNROLL
-  for (index_t k = 0; k < 4; ++k)
-    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]);
-  __m512 sum[16];
+/// Four rows times four queries: 128-bit lane h of `dots` holds the products of query h. If `Tested`, false
+/// means that an element is neither 0 nor larger than 2^-50.
+template <bool Tested>
+VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE bool bf16_quad(const char* const* row, index_t size,
+                                                     const std::uint16_t* x, rows_share next,
+                                                     __m512& dots) noexcept {
+  __m512 sum[16], quad[4];
   __m512i least = _mm512_set1_epi16(-1);
   VATTN_UNROLL
   for (auto& s : sum) s = _mm512_setzero_ps();
   index_t j = 0;
-  for (; j + chunk <= size; j += chunk, x += tile_heads * chunk)
-    bf16_chunk(row, j, all_lanes{}, x, sum, least);
-  if (j < size) bf16_chunk(row, j, chunk_mask(size - j), x, sum, least);
+  for (; j + chunk <= size; j += chunk, x += tile_heads * chunk) {
+    next.ask();
+    bf16_chunk<Tested>(row, j, all_lanes{}, x, sum, least);
+  }
+  if (j < size) bf16_chunk<Tested>(row, j, chunk_mask(size - j), x, sum, least);
+  next.ask_rest();
   VATTN_UNROLL
   for (int h = 0; h < tile_heads; ++h) quad[h] = sum_lanes(sum + 4 * h);
+  dots = sum_across(quad);
   // 2^-50 doubled as an integer: an exponent of 127 - 50 and no fraction.
-  return _mm512_cmple_epu16_mask(least, _mm512_set1_epi16((127 - 50) << 8)) == 0;
+  return !Tested || _mm512_cmple_epu16_mask(least, _mm512_set1_epi16((127 - 50) << 8)) == 0;
 }
 
-/// The same in floats.
-VATTN_AVX512 VATTN_NOINLINE inline void float_quad(const dot_pass& p, const void* const* rows,
-                                                   index_t count, const float* x,
-                                                   float* quad) noexcept {
-  __m512 v[4];
-  dot_quad<element::bf16, 4>(p, rows, count, x, v);
-  VATTN_UNROLL
-  for (int h = 0; h < 4; ++h) _mm512_storeu_ps(quad + 16 * h, v[h]);
+/// Stores the products of four queries from head h on, of which `used` exist, with rows i to i + 3, as far as
+/// there are any.
+VATTN_AVX512 VATTN_ALWAYS_INLINE void store_quad(const dot_pass& p, __m512 dots, int h, int used,
+                                                 index_t i, index_t count) noexcept {
+  if (used < tile_heads || count < 4) return store_dots<4>(p, dots, h, used, i, count);
+  float* out = p.out + h * p.out_stride + i;
+  _mm_storeu_ps(out, _mm512_castps512_ps128(dots));
+  _mm_storeu_ps(out + p.out_stride, _mm512_extractf32x4_ps(dots, 1));
+  _mm_storeu_ps(out + 2 * p.out_stride, _mm512_extractf32x4_ps(dots, 2));
+  _mm_storeu_ps(out + 3 * p.out_stride, _mm512_extractf32x4_ps(dots, 3));
 }
 
-/// Rows [i, i + count) with count <= 16 times four queries from head h on, of which `used` exist. Of
-/// `tiles` such tiles for the same rows each asks for a part of the rows ahead.
-VATTN_AVX512_BF16 inline void bf16_tile(const dot_pass& p, const std::uint16_t* x,
-                                        const void* const* rows, index_t i, index_t count, int h,
-                                        int used, const rows_ahead& next, unsigned tiles) noexcept {
-  const index_t end = row_bytes(element::bf16, p.size);
-  for (index_t k = 0; k < count; k += 4) {
-    if (static_cast<unsigned>(k) / 4 % tiles == static_cast<unsigned>(h / tile_heads))
-      for (index_t r = i + k; r < i + k + 4; ++r) next.ask(r, 0, end);
+/// Rows i to i + 3, as far as there are any, times all queries, in floats.
+VATTN_AVX512 VATTN_NOINLINE inline void float_quads(const dot_pass& p, const void* const* rows,
+                                                    index_t i, index_t count, int heads) noexcept {
+  for (int h = 0; h < heads; h += tile_heads) {
     __m512 quad[4];
-    if (!bf16_quad(rows + k, count - k, p.size, x + h * p.slice, quad)) {
-      alignas(64) float again[64];
-      float_quad(p, rows + k, count - k, p.x + h * p.slice, again);
-      VATTN_UNROLL
-      for (int g = 0; g < 4; ++g) quad[g] = _mm512_load_ps(again + 16 * g);
-    }
-    store_dots<4>(p, sum_across(quad), h, used, i + k, std::min(index_t{4}, count - k));
+    dot_quad<element::bf16, 4>(p, rows + i, count, p.x + h * p.slice, rows_share(), quad);
+    store_dots<4>(p, sum_across(quad), h, std::min(heads - h, tile_heads), i, count);
+  }
+}
+
+/// Rows i to i + 3, as far as there are any, times all queries.
+VATTN_AVX512_BF16 VATTN_ALWAYS_INLINE void bf16_quads(const dot_pass& p, const std::uint16_t* x,
+                                                      const void* const* rows, index_t i,
+                                                      index_t count, int heads,
+                                                      rows_share next) noexcept {
+  const char* row[4];
+  VATTN_UNROLL
+  for (index_t k = 0; k < 4; ++k)
+    row[k] = static_cast<const char*>(rows[i + (k < count ? k : count - 1)]);
+  __m512 dots;
+  if (!bf16_quad<true>(row, p.size, x, next, dots)) return float_quads(p, rows, i, count, heads);
+  store_quad(p, dots, 0, std::min(heads, tile_heads), i, count);
+  for (int h = tile_heads; h < heads; h += tile_heads) {
+    bf16_quad<false>(row, p.size, x + h * p.slice, rows_share(), dots);
+    store_quad(p, dots, h, std::min(heads - h, tile_heads), i, count);
   }
 }
 
@@ -146,16 +162,15 @@ VATTN_AVX512_BF16 inline bool dot_bf16(const void* const* rows, index_t count, i
   alignas(64) std::uint16_t packed[query_halves];
   alignas(64) float floats[query_halves];
   const index_t slice = (dim + chunk - 1) / chunk * chunk;
-  const auto tiles = static_cast<unsigned>((heads + tile_heads - 1) / tile_heads);
-  if (tiles * tile_heads * slice > query_halves) return false;
+  if ((heads + tile_heads - 1) / tile_heads * tile_heads * slice > query_halves) return false;
   if (!pack_queries(x, x_stride, heads, dim, packed, slice)) return false;
   arrange_queries<element::bf16>(x, x_stride, heads, dim, floats, slice);
   const dot_pass p{0, dim, floats, slice, out, out_stride};
   const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
-  for (index_t i = 0; i < count; i += dot_block)
-    for (int h = 0; h < heads; h += tile_heads)
-      bf16_tile(p, packed, rows + i, i, std::min(dot_block, count - i), h,
-                std::min(heads - h, tile_heads), next, tiles);
+  for (index_t i = 0; i < count; i += 4) {
+    bf16_quads(p, packed, rows, i, std::min(index_t{4}, count - i), heads,
+               rows_share(next, i, 4, 0, row_bytes(element::bf16, dim)));
+  }
   _mm256_zeroupper();
   return true;
 }

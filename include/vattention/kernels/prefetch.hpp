@@ -94,4 +94,25 @@ private:
   bool to_l1_ = false;
 };
 
+/// A few of them, asked for one by one while others are worked on.
+class rows_share {
+public:
+  /// None.
+  rows_share() noexcept = default;
+  /// Bytes [begin, end) of the rows behind rows i to i + count - 1. Refers to `list`.
+  rows_share(const rows_ahead& list, index_t i, index_t count, index_t begin, index_t end) noexcept
+      : list_(&list), at_(i), last_(i + count), begin_(begin), end_(end) {}
+
+  VATTN_ALWAYS_INLINE void ask() noexcept {
+    if (at_ < last_) list_->ask(at_++, begin_, end_);
+  }
+  VATTN_ALWAYS_INLINE void ask_rest() noexcept {
+    while (at_ < last_) list_->ask(at_++, begin_, end_);
+  }
+
+private:
+  const rows_ahead* list_ = nullptr;
+  index_t at_ = 0, last_ = 0, begin_ = 0, end_ = 0;
+};
+
 }  // namespace vattn::kernels
