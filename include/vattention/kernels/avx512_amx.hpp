@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Dot products of bfloat16 rows by tiles, for CPUs with AMX; contracts in kernels.hpp.
+///
+/// A tile instruction multiplies 16 rows by up to 16 queries, so a group costs what one query does. What it says of
+/// small numbers is what the bfloat16 instructions of AVX-512 do (avx512_bf16.hpp), and so is the remedy: it serves
+/// queries and rows whose elements are 0 or larger than 2^-50. Rows are tested while they are copied into a block of
+/// even stride, which makes tiles of rows at any addresses.
+#pragma once
+
+#include "vattention/config.hpp"
+
+#if VATTN_X86_KERNELS && defined(__linux__) && __has_include(<amxbf16intrin.h>)
+#define VATTN_AMX_KERNELS 1
+#else
+#define VATTN_AMX_KERNELS 0
+#endif
+
+#if VATTN_AMX_KERNELS
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "vattention/kernels/avx512_bf16.hpp"
+
+#define VATTN_AVX512 VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")
+#define VATTN_AVX512_AMX \
+  VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16,avx2,fma,f16c,popcnt")
+
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+// The intrinsics of g++ 12 start from a variable set to itself (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace vattn::kernels::avx512 {
+
+/// Rows that are multiplied together, in two tiles; the longest rows, and how many queries it takes to be worth it.
+inline constexpr index_t amx_rows = 32, amx_dim = 256;
+inline constexpr int amx_queries = 16, amx_heads = 4;
+/// Elements of a chunk of 16 queries: a tile.
+inline constexpr index_t amx_tile = amx_queries * chunk;
+
+/// True if this CPU has tiles of bfloat16 and the kernel of the system lets this process use them, which it asks for.
+inline bool may_use_amx() noexcept {
+  constexpr unsigned tiles = 1U << 24U, bf16 = 1U << 22U;
+  constexpr long permission = 0x1023, tile_data = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  return (d & tiles) != 0 && (d & bf16) != 0 && syscall(SYS_arch_prctl, permission, tile_data) == 0;
+}
+
+/// Sixteen queries from head h on as tiles, one a chunk: row k holds elements 2 k and 2 k + 1 of each query. `packed`
+/// is what `pack_queries` made of all heads.
+inline void arrange_tiles(const std::uint16_t* packed, index_t slice, int h, int heads,
+                          std::uint16_t* out) noexcept {
+  std::memset(out, 0, static_cast<std::size_t>(amx_queries * slice) * sizeof *out);
+  for (int n = 0; n < amx_queries && h + n < heads; ++n) {
+    const int head = h + n;
+    const std::uint16_t* from =
+        packed + head / tile_heads * tile_heads * slice + head % tile_heads * chunk;
+    for (index_t j = 0; j < slice; j += chunk, from += tile_heads * chunk)
+      for (index_t k = 0; k < chunk / 2; ++k)
+        std::memcpy(out + amx_queries * j + chunk * k + 2 * n, from + 2 * k, 4);
+  }
+}
+
+/// Copies rows i to i + 31, as far as there are any, each followed by zeros up to `slice` elements. False if an
+/// element is neither 0 nor larger than 2^-50.
+VATTN_AVX512 inline bool copy_rows(const void* const* rows, index_t count, index_t dim,
+                                   index_t slice, std::uint16_t* out, const rows_ahead& next,
+                                   index_t i) noexcept {
+  __m512i least = _mm512_set1_epi16(-1);
+  for (index_t k = 0; k < amx_rows; ++k, out += slice) {
+    const char* row = static_cast<const char*>(rows[i + std::min(k, count - 1)]);
+    if (k < count) next.ask(i + k, 0, row_bytes(element::bf16, dim));
+    for (index_t j = 0; j < slice; j += chunk) {
+      const __m512i v = load_words(row + 2 * j, chunk_mask(dim - j));
+      note_least(v, least);
+      _mm512_store_si512(out + j, v);
+    }
+  }
+  return _mm512_cmple_epu16_mask(least, _mm512_set1_epi16((127 - 50) << 8)) == 0;
+}
+
+/// Shapes of the tiles: all of 16 rows of 64 bytes.
+struct alignas(64) tile_shapes {
+  std::uint8_t palette = 1, start = 0, unused[14] = {};
+  std::uint16_t bytes[16] = {64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16};
+};
+
+/// Products of 32 rows with 16 queries, `[row][query]`: tiles 0 and 1 are sums, 2 and 3 rows, 4 queries.
+VATTN_AVX512_AMX inline void multiply_tiles(const std::uint16_t* rows, index_t slice,
+                                            const std::uint16_t* queries, float* out) noexcept {
+  // The intrinsics do not say that they read memory.
+  asm volatile("" ::: "memory");
+  _tile_zero(0);
+  _tile_zero(1);
+  for (index_t j = 0; j < slice; j += chunk, queries += amx_tile) {
+    _tile_loadd(4, queries, 64);
+    _tile_loadd(2, rows + j, 2 * slice);
+    _tile_loadd(3, rows + 16 * slice + j, 2 * slice);
+    _tile_dpbf16ps(0, 2, 4);
+    _tile_dpbf16ps(1, 3, 4);
+  }
+  _tile_stored(0, out, 64);
+  _tile_stored(1, out + 16 * amx_queries, 64);
+  asm volatile("" ::: "memory");
+}
+
+/// `used` queries of what `multiply_tiles` made of `count` rows, a query after the other.
+VATTN_AVX512 inline void store_products(const float* products, int used, index_t count, float* out,
+                                        index_t out_stride) noexcept {
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i every = _mm512_slli_epi32(lane, 4);
+  for (int h = 0; h < used; ++h)
+    for (index_t i = 0; i < count; i += 16)
+      _mm512_mask_storeu_ps(out + h * out_stride + i, low_mask(count - i),
+                            _mm512_i32gather_ps(every, products + amx_queries * i + h, 4));
+}
+
+/// `dot_rows` of bfloat16 rows if the queries are bfloat16 too; else false, and nothing is done.
+VATTN_AVX512_AMX inline bool dot_amx(const void* const* rows, index_t count, index_t upcoming,
+                                     index_t dim, const float* x, index_t x_stride, int heads,
+                                     float* out, index_t out_stride) noexcept {
+  alignas(64) std::uint16_t packed[query_halves], tiles[query_halves];
+  alignas(64) std::uint16_t block[amx_rows * amx_dim];
+  alignas(64) float products[amx_rows * amx_queries];
+  const index_t slice = (dim + chunk - 1) / chunk * chunk;
+  const int groups = (heads + amx_queries - 1) / amx_queries;
+  if (slice > amx_dim || groups * amx_queries * slice > query_halves) return false;
+  if (!pack_queries(x, x_stride, heads, dim, packed, slice)) return false;
+  for (int g = 0; g < groups; ++g)
+    arrange_tiles(packed, slice, g * amx_queries, heads, tiles + g * amx_queries * slice);
+  const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
+  const tile_shapes shapes;
+  _tile_loadconfig(&shapes);
+  for (index_t i = 0; i < count; i += amx_rows) {
+    const index_t size = std::min(amx_rows, count - i);
+    if (!copy_rows(rows, size, dim, slice, block, next, i)) {
+      dot_rows(element::bf16, rows + i, size, 0, dim, x, x_stride, heads, out + i, out_stride);
+      continue;
+    }
+    for (int g = 0; g < groups; ++g) {
+      const int h = g * amx_queries;
+      multiply_tiles(block, slice, tiles + h * slice, products);
+      store_products(products, std::min(heads - h, amx_queries), size, out + h * out_stride + i,
+                     out_stride);
+    }
+  }
+  _tile_release();
+  _mm256_zeroupper();
+  return true;
+}
+
+/// `dot_rows` that multiplies tiles where it can.
+inline void dot_rows_amx(element type, const void* const* rows, index_t count, index_t upcoming,
+                         index_t dim, const float* x, index_t x_stride, int heads, float* out,
+                         index_t out_stride) noexcept {
+  if (type != element::bf16 || heads < amx_heads ||
+      !dot_amx(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride))
+    dot_rows(type, rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
+}
+
+}  // namespace vattn::kernels::avx512
+
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#undef VATTN_AVX512
+#undef VATTN_AVX512_AMX
+
+#endif  // VATTN_AMX_KERNELS
