@@ -68,7 +68,7 @@ TEST_CASE("what no call has to do with keeps its proportion to the others") {
   const cost_profile fitted = fit_prices(calls);
   CHECK(fitted.record == Approx(2.0 * prior.record));
   CHECK(fitted.look == Approx(2.0 * prior.look));
-  CHECK(fitted.dense_byte == prior.dense_byte);  // no dense call was measured
+  CHECK(fitted.dense_byte == Approx(2.0 * prior.dense_byte));
 }
 
 TEST_CASE("noise makes no price vanish") {
@@ -88,6 +88,8 @@ TEST_CASE("what cannot be fitted is refused") {
     calls[2].time = bad;
     CHECK_THROWS_AS(fit_prices(calls), std::invalid_argument);
   }
+  CHECK_THROWS_WITH(fit_prices(std::vector<measured_call>{{{}, 5.0}}),
+                    "vattention: fit_prices: want calls that did something, got 0");
   cost_profile none;
   none.look = 0.0;
   CHECK_THROWS_WITH(fit_prices(good, none),

@@ -22,7 +22,8 @@ struct calibration {
   /// Query heads that share a KV head.
   int group = 4;
   element type = element::bf16;
-  /// Memory for keys and values [bytes]: more than the processor keeps.
+  /// Memory for keys and values [bytes], of 32,768 rows at least: more than the processor's caches hold, for a
+  /// decoder finds its rows in memory. Raise it where the last level is larger.
   index_t bytes = index_t{64} << 20;
   /// Rounds; each price rests on medians of them.
   int repeats = 5;
@@ -88,7 +89,7 @@ struct calibration_heads {
 /// Counts and times of one kind of call, a sum over heads and a number a round.
 struct calibration_series {
   std::vector<double> times;
-  /// Of all rounds, of a single call.
+  /// Means over calls.
   call_prospect call;
   sample_outcome sample;
   double calls = 0.0;
@@ -181,9 +182,10 @@ private:
       sum.rows += drawn;
       sum.records += static_cast<double>(ws_.draws.met.size());
       sum.looks += c.looks;
+      // Earlier looks had less: about half as much at the first one, nearly all from the second on.
       sum.summed += drawn * (c.looks == 1 ? 1.0 : 0.75 * c.looks);
     }
-    add(sum, static_cast<double>(heads.views.size()), series);
+    if (round >= 0) add(sum, static_cast<double>(heads.views.size()), series);
   }
 
   /// Takes a round into the mean of all of them.
@@ -208,7 +210,7 @@ private:
             .row_bytes = key_bytes(kv) + value_bytes(kv),
             .scanned_bytes = index_model_.bytes_proposed(attention_call(queries, kv, {}), 0),
             .levels = 2,
-            .exact = 96};
+            .exact = 32 + 64};  // sinks and window of the preset
   }
 
   calibration of_;

@@ -23,16 +23,18 @@ namespace detail {
 /// True for the work of a dense call.
 inline bool is_dense(const call_work& work) noexcept { return work.dense_byte > 0.0; }
 
-/// Geometric mean of measured over predicted times of the dense or of the sparse calls; 1 without any.
+/// Geometric mean of measured over predicted times of the dense or of the sparse calls; of all without any.
 inline double slowness(std::span<const measured_call> calls, const cost_profile& prices,
                        bool dense) noexcept {
-  double sum = 0.0, count = 0.0;
+  double sum = 0.0, count = 0.0, sum_of_all = 0.0;
   for (const measured_call& call : calls) {
+    const double slower = std::log(call.time / time_of(call.work, prices));
+    sum_of_all += slower;
     if (is_dense(call.work) != dense) continue;
-    sum += std::log(call.time / time_of(call.work, prices));
+    sum += slower;
     count += 1.0;
   }
-  return count > 0.0 ? std::exp(sum / count) : 1.0;
+  return std::exp(count > 0.0 ? sum / count : sum_of_all / static_cast<double>(calls.size()));
 }
 
 /// One step of coordinate descent: the factor z_j that is best while the others stay. `share(i, j)` is what part
@@ -53,16 +55,20 @@ inline double best_factor(std::span<const double> shares, std::span<const double
 /// the calls do not tell apart keep the proportion of `prior`, and none falls below a tenth of it (scaled to the
 /// machine's speed in dense and in sparse calls). `pull` weighs a price that is off by its own size against a
 /// time that is.
-/// @throws std::invalid_argument without a call, for a time that is not positive and finite, or for prior prices
-/// that are none.
+/// @throws std::invalid_argument without a call, for a time that is not positive and finite or a call that did
+/// nothing, or for prior prices that are none.
 inline cost_profile fit_prices(std::span<const measured_call> calls, const cost_profile& prior = {},
                                double pull = 0.02) {
   require(!calls.empty(), "fit_prices", "measured calls", calls.size());
   require(pull > 0.0 && std::isfinite(pull), "fit_prices", "a positive pull", pull);
   require_prices("fit_prices", prior);
-  for (const measured_call& call : calls)
+  for (const measured_call& call : calls) {
     require(call.time > 0.0 && std::isfinite(call.time), "fit_prices", "positive finite times",
             call.time);
+    const double expected = time_of(call.work, prior);
+    require(expected > 0.0 && std::isfinite(expected), "fit_prices", "calls that did something",
+            expected);
+  }
 
   cost_profile prices = prior;
   const double scales[2] = {detail::slowness(calls, prior, false),
