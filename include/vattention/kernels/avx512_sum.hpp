@@ -31,7 +31,7 @@ inline constexpr index_t sum_block = 32;
 /// What all tiles of one block of at most 32 rows share in a weighted sum.
 struct sum_pass {
   /// Rows of the block, and of the next one to ask for.
-  const char *row[sum_block], *ahead[sum_block];
+  const void *const *row, *const *ahead;
   /// Bytes of a row, and rows that a tile reads before it asks for one.
   index_t bytes, pace;
   bool to_l1;
@@ -101,7 +101,8 @@ VATTN_AVX512 VATTN_NOINLINE void sum_tile(const sum_pass& p, index_t j, int h, i
   for (index_t i = 0; i < p.count;) {
     if (next < sum_block) prefetch_lines(p.ahead[next++], p.bytes, p.to_l1);
     const index_t end = std::min(i + p.pace, p.count);
-    for (; i < end; ++i) sum_row<Type, Heads, Chunks>(p.row[i] + skip, mask, weight, i, sum);
+    for (; i < end; ++i)
+      sum_row<Type, Heads, Chunks>(static_cast<const char*>(p.row[i]) + skip, mask, weight, i, sum);
   }
   add_sums<Type, Heads, Chunks>(p, j, h, used, sum);
 }
@@ -127,13 +128,13 @@ VATTN_AVX512 void sum_heads(const sum_pass& p, int h, int left, index_t& next) n
 
 /// Square norms of four rows; each 128-bit lane of the result holds parts of the four.
 template <element Type>
-VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 norms_quad(const char* const* rows, index_t count,
+VATTN_AVX512 VATTN_ALWAYS_INLINE __m512 norms_quad(const void* const* rows, index_t count,
                                                    index_t dim) noexcept {
   const char* row[4];
   __m512 sum[4];
   VATTN_UNROLL
   for (index_t k = 0; k < 4; ++k) {
-    row[k] = rows[k < count ? k : count - 1];
+    row[k] = static_cast<const char*>(rows[k < count ? k : count - 1]);
     sum[k] = _mm512_setzero_ps();
   }
   for (index_t j = 0; j < dim; j += chunk) {
@@ -177,15 +178,14 @@ VATTN_AVX512 void sum_typed(sum_pass& p, const void* const* rows, index_t count,
                             int heads, float* norms) noexcept {
   const index_t tiles = count_tiles(p.dim, heads);
   const rows_ahead list(rows, count + upcoming, sum_block + (tiles > 1 ? 16 : 0));
+  const void* edge[sum_block];
   p.bytes = row_bytes(Type, p.dim);
   p.pace = tiles > 3 ? 4 : tiles > 1 ? 2 : 1;
   p.to_l1 = list.to_l1();
   for (index_t i = 0; i < count; i += sum_block, p.weights += sum_block) {
     p.count = std::min(sum_block, count - i);
-    for (index_t k = 0; k < sum_block; ++k) {
-      p.row[k] = static_cast<const char*>(rows[std::min(i + k, count - 1)]);
-      p.ahead[k] = list.address(i + k);
-    }
+    p.row = rows + i;
+    p.ahead = list.block<sum_block>(i, edge);
     if (norms != nullptr) norm_tile<Type>(p, norms + i);
     index_t next = 0;
     for (int h = 0; h < heads; h += 4) sum_heads<Type>(p, h, heads - h, next);
@@ -196,7 +196,7 @@ VATTN_AVX512 void sum_typed(sum_pass& p, const void* const* rows, index_t count,
 inline void sum_rows(element type, const void* const* rows, index_t count, index_t upcoming,
                      index_t dim, const float* weights, index_t weight_stride, int heads,
                      float* out, index_t out_stride, float* norms) noexcept {
-  sum_pass p{{}, {}, 0, 1, false, count, dim, weights, weight_stride, out, out_stride};
+  sum_pass p{rows, rows, 0, 1, false, count, dim, weights, weight_stride, out, out_stride};
   if (type == element::bf16) {
     sum_typed<element::bf16>(p, rows, count, upcoming, heads, norms);
   } else if (type == element::f16) {

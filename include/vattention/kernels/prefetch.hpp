@@ -82,6 +82,13 @@ public:
   const char* address(index_t i) const noexcept {
     return static_cast<const char*>(rows_[std::min(i + ahead_, last_)]);
   }
+  /// The `Count` rows behind rows i to i + Count - 1: the list's own addresses, or at its end `edge`.
+  template <index_t Count>
+  const void* const* block(index_t i, const void** edge) const noexcept {
+    if (i + ahead_ + Count - 1 <= last_) return rows_ + i + ahead_;
+    for (index_t k = 0; k < Count; ++k) edge[k] = address(i + k);
+    return edge;
+  }
   /// Asks for bytes [begin, end) of the row behind row i.
   VATTN_ALWAYS_INLINE void ask(index_t i, index_t begin, index_t end) const noexcept {
     if (i + ahead_ <= last_) prefetch_lines(address(i) + begin, end - begin, to_l1_);
