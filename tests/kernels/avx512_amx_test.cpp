@@ -80,6 +80,38 @@ TEST_CASE(
   CHECK(copy());
 }
 
+TEST_CASE("products are turned into a row a query", "[kernels]") {
+  if (!kernels::supported(kernels::isa::avx512)) return;
+  std::vector<float> products(32 * 16);
+  for (std::size_t i = 0; i < products.size(); ++i) products[i] = static_cast<float>(i);
+  for (const int used : {1, 4, 6, 16})
+    for (const index_t count : {1, 15, 16, 17, 32}) {
+      std::vector<float> out(16 * 40, -1.0F);
+      kernels::avx512::store_products(products.data(), used, count, out.data(), 40);
+      for (index_t h = 0; h < 16; ++h)
+        for (index_t i = 0; i < 40; ++i) {
+          CAPTURE(used, count, h, i);
+          const auto want = h < used && i < count ? static_cast<float>(16 * i + h) : -1.0F;
+          REQUIRE(out[static_cast<std::size_t>(40 * h + i)] == want);
+        }
+    }
+}
+
+TEST_CASE("copies lie in the buffer, on a line, a row short of their rows", "[kernels]") {
+  alignas(64) static std::uint16_t buffer[32 * 256 + 2048];
+  alignas(64) static char rows[3 * 4096];
+  for (const index_t slice : {32, 96, 128, 256})
+    for (index_t at = 0; at < 8192; at += 34) {
+      const std::uint16_t* copies = kernels::avx512::place_of_copies(rows + at, slice, buffer);
+      REQUIRE(copies >= buffer);
+      REQUIRE(copies + 32 * slice <= std::end(buffer));
+      REQUIRE(reinterpret_cast<std::uintptr_t>(copies) % 64 == 0);
+      const auto behind =
+          reinterpret_cast<std::uintptr_t>(rows + at) - reinterpret_cast<std::uintptr_t>(copies);
+      CHECK((behind - static_cast<std::uintptr_t>(2 * slice)) % 4096 < 64);
+    }
+}
+
 TEST_CASE("small elements count as much by tiles as in any other row", "[kernels]") {
   const kernels::table* row = tiled_row();
   if (row == nullptr) return;

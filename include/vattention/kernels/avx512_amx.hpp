@@ -90,12 +90,26 @@ VATTN_AVX512 inline bool copy_rows(const void* const* rows, index_t count, index
   return _mm512_cmple_epu16_mask(least, _mm512_set1_epi16((127 - 50) << 8)) == 0;
 }
 
+/// Where in a buffer of `amx_rows` rows of `slice` elements and a page more the copies of rows go: a row short of
+/// where the rows lie in their page. Loads of rows a page apart from a store that is under way would wait for it,
+/// and rows of one stride would do so all along.
+inline std::uint16_t* place_of_copies(const void* row, index_t slice,
+                                      std::uint16_t* buffer) noexcept {
+  constexpr std::uintptr_t page = 4096, line = 64;
+  const auto wanted =
+      reinterpret_cast<std::uintptr_t>(row) - static_cast<std::uintptr_t>(2 * slice);
+  const std::uintptr_t skip = (wanted - reinterpret_cast<std::uintptr_t>(buffer)) % page;
+  return buffer + skip / line * line / sizeof *buffer;
+}
+
 /// Shapes of the tiles: all of 16 rows of 64 bytes.
 struct alignas(64) tile_shapes {
   std::uint8_t palette = 1, start = 0, unused[14] = {};
   std::uint16_t bytes[16] = {64, 64, 64, 64, 64};
   std::uint8_t rows[16] = {16, 16, 16, 16, 16};
 };
+/// In memory whatever an optimiser thinks: the intrinsic says that it reads eight bytes of them.
+inline constexpr tile_shapes all_tiles{};
 
 /// Products of 32 rows with 16 queries, `[row][query]`: tiles 0 and 1 are sums, 2 and 3 rows, 4 queries.
 VATTN_AVX512_AMX inline void multiply_tiles(const std::uint16_t* rows, index_t slice,
@@ -116,15 +130,37 @@ VATTN_AVX512_AMX inline void multiply_tiles(const std::uint16_t* rows, index_t s
   asm volatile("" ::: "memory");
 }
 
+/// Four neighbouring products of each of 16 rows, turned: those of a query side by side.
+VATTN_AVX512 VATTN_ALWAYS_INLINE void turn_four(const float* products, __m512* out) noexcept {
+  __m512 row[4];
+  VATTN_UNROLL
+  for (int k = 0; k < 4; ++k) {
+    const float* at = products + amx_queries * k;
+    row[k] = _mm512_castps128_ps512(_mm_loadu_ps(at));
+    row[k] = _mm512_insertf32x4(row[k], _mm_loadu_ps(at + 4 * amx_queries), 1);
+    row[k] = _mm512_insertf32x4(row[k], _mm_loadu_ps(at + 8 * amx_queries), 2);
+    row[k] = _mm512_insertf32x4(row[k], _mm_loadu_ps(at + 12 * amx_queries), 3);
+  }
+  const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(row[0], row[1]));
+  const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(row[2], row[3]));
+  const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(row[0], row[1]));
+  const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(row[2], row[3]));
+  out[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+  out[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+  out[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+  out[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+}
+
 /// `used` queries of what `multiply_tiles` made of `count` rows, a query after the other.
 VATTN_AVX512 inline void store_products(const float* products, int used, index_t count, float* out,
                                         index_t out_stride) noexcept {
-  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i every = _mm512_slli_epi32(lane, 4);
-  for (int h = 0; h < used; ++h)
-    for (index_t i = 0; i < count; i += 16)
-      _mm512_mask_storeu_ps(out + h * out_stride + i, low_mask(count - i),
-                            _mm512_i32gather_ps(every, products + amx_queries * i + h, 4));
+  for (index_t i = 0; i < count; i += 16, products += 16 * amx_queries)
+    for (int h = 0; h < used; h += 4) {
+      __m512 turned[4];
+      turn_four(products + h, turned);
+      for (int k = 0; k < std::min(4, used - h); ++k)
+        _mm512_mask_storeu_ps(out + (h + k) * out_stride + i, low_mask(count - i), turned[k]);
+    }
 }
 
 /// `dot_rows` of bfloat16 rows if the queries are bfloat16 too; else false, and nothing is done.
@@ -132,7 +168,7 @@ VATTN_AVX512_AMX inline bool dot_amx(const void* const* rows, index_t count, ind
                                      index_t dim, const float* x, index_t x_stride, int heads,
                                      float* out, index_t out_stride) noexcept {
   alignas(64) std::uint16_t packed[query_halves], tiles[query_halves];
-  alignas(64) std::uint16_t block[amx_rows * amx_dim];
+  alignas(64) std::uint16_t buffer[amx_rows * amx_dim + 2048];
   alignas(64) float products[amx_rows * amx_queries];
   const index_t slice = (dim + chunk - 1) / chunk * chunk;
   const int groups = (heads + amx_queries - 1) / amx_queries;
@@ -140,9 +176,9 @@ VATTN_AVX512_AMX inline bool dot_amx(const void* const* rows, index_t count, ind
   if (!pack_queries(x, x_stride, heads, dim, packed, slice)) return false;
   for (int g = 0; g < groups; ++g)
     arrange_tiles(packed, slice, g * amx_queries, heads, tiles + g * amx_queries * slice);
-  const rows_ahead next(rows, count + upcoming, active_plan().rows_ahead);
-  const tile_shapes shapes;
-  _tile_loadconfig(&shapes);
+  const rows_ahead next(rows, count + upcoming, amx_rows);
+  std::uint16_t* const block = place_of_copies(rows[0], slice, buffer);
+  _tile_loadconfig(&all_tiles);
   for (index_t i = 0; i < count; i += amx_rows) {
     const index_t size = std::min(amx_rows, count - i);
     if (!copy_rows(rows, size, dim, slice, block, next, i)) {
