@@ -29,7 +29,9 @@ STYLES = {
     "sign_hash(64)": ("#1f6fb4", "--"),
     "key_code(4)": ("#17a2a2", "-"),
     "standard": ("#b05c2e", "-"),
+    "proportional": ("#b05c2e", ":"),
 }
+VERIFIED = {"standard": "D", "proportional": "s"}
 ALIKE = ("dim", "group", "type", "threads")
 
 plt.rcParams.update(
@@ -86,9 +88,9 @@ def by_length(ax, base, races):
         for c in race["contenders"]:
             names.setdefault(c["name"], []).append((race["rows"], c))
     for name, found in names.items():
-        if percent(name) not in (None, 10.0):
-            continue
         of = family(name)
+        if percent(name) not in (None, 10.0) or of not in STYLES:
+            continue
         fixed = name.endswith(" rows")
         colour, dashes = STYLES[of]
         line(ax, [n for n, _ in found], [c for _, c in found],
@@ -108,14 +110,16 @@ def by_density(ax, race):
     for c in race["contenders"]:
         groups.setdefault(family(c["name"]), []).append(c)
     for of, members in groups.items():
+        if of not in STYLES:
+            continue
         colour, dashes = STYLES[of]
         sized = [c for c in members if percent(c["name"]) is not None]
         if sized:
             line(ax, [100 * c["density"] for c in sized], sized, STYLES[of], of)
-        elif of == "standard":
+        elif of in VERIFIED:
             c = members[0]
-            ax.plot(100 * c["density"], times(c)[0], "D", ms=6, color=colour,
-                    label="standard (rows; codes on top)")
+            ax.plot(100 * c["density"], times(c)[0], VERIFIED[of], ms=6, color=colour,
+                    label=f"{of} (rows; codes on top)")
         elif of == "stream":
             x = np.array([1.5, 25.0])
             ax.plot(x, x / 100 * times(members[0])[0], color=colour, ls="--", lw=1,
@@ -132,7 +136,7 @@ def by_density(ax, race):
 def by_race(ax, base, races):
     """Speed-up over the dense kernel, a group of bars a race."""
     wanted = ["stream", "torch", "ggml f16", "ggml q8_0", "uniform 10 %", "sign_hash(32) 10 %",
-              "standard"]
+              "standard", "proportional"]
     names = [n for n in wanted if any(c["name"] == n for r in races for c in r["contenders"])]
     for i, name in enumerate(names):
         at, middle, low, high = [], [], [], []

@@ -19,20 +19,20 @@ namespace vattn {
 /// `bash bench/run.sh cost` prints those of another machine, `calibrate()` measures them in a program.
 struct cost_profile {
   // dense attention
-  double dense_byte = 0.042;      ///< a byte of keys and values
-  double dense_product = 0.0085;  ///< a coordinate of a key or a value, for each query
-  double dense_row = 0.35;        ///< a row, for each query
+  double dense_byte = 0.030;      ///< a byte of keys and values
+  double dense_product = 0.0047;  ///< a coordinate of a key or a value, for each query
+  double dense_row = 0.65;        ///< a row, for each query
 
   // a sparse call
   double call = 11000.0;        ///< what does not depend on any size
-  double scanned_byte = 0.068;  ///< a byte of the predictor's index that is scanned
-  double key = 0.28;            ///< a key that a pass of the sampler looks at, times g + 1
-  double bound = 40.0;          ///< a logit that is bounded, of a key and a query
-  double record = 17.0;         ///< a refined record, times g + 1
-  double row_byte = 0.080;      ///< a byte of the keys and values that are read
-  double drawn_row = 7.5;       ///< a drawn row that a look sums, for each query
-  double look = 3000.0;         ///< a look at the sample, for each query
-  double look_value = 54.0;     ///< and for each coordinate of its values
+  double scanned_byte = 0.047;  ///< a byte of the predictor's index that is scanned
+  double key = 0.31;            ///< a key that a pass of the sampler looks at, times g + 1
+  double bound = 29.0;          ///< a logit that is bounded, of a key and a query
+  double record = 5.5;          ///< a refined record, times g + 1
+  double row_byte = 0.075;      ///< a byte of the keys and values that are read
+  double drawn_row = 7.4;       ///< a drawn row that a look sums, for each query
+  double look = 3200.0;         ///< a look at the sample, for each query
+  double look_value = 43.0;     ///< and for each coordinate of its values
 
   bool operator==(const cost_profile&) const = default;
 };

@@ -65,6 +65,9 @@ inline call_work dense_work(const call_prospect& call) noexcept {
 
 namespace detail {
 
+/// Share of the growths that search the cache anew.
+inline constexpr double repeated = 0.3;
+
 /// Adds passes over all keys, for the group and each query.
 inline void add_passes(const call_prospect& call, double passes, call_work& work) noexcept {
   work.key += passes * static_cast<double>(call.rows) * static_cast<double>(call.heads + 1);
@@ -80,14 +83,14 @@ inline void add_looks(const call_prospect& call, double looks, double summed,
 
 }  // namespace detail
 
-/// A sparse call with this sample: two passes over the keys for their weights and one a look, if the sampler
-/// follows proposals; one for the selection, if it does not.
+/// A sparse call with this sample: two passes over the keys for their weights, and one in search of rows to draw
+/// that few growths repeat, if the sampler follows proposals; one for the selection, if it does not.
 inline call_work sparse_work(const call_prospect& call, const sample_outcome& sample) noexcept {
   call_work work;
   work.call = 1.0;
   work.scanned_byte = static_cast<double>(call.scanned_bytes);
   detail::add_passes(call,
-                     call.levels > 0          ? 2.0 + sample.looks
+                     call.levels > 0          ? 3.0 + detail::repeated * (sample.looks - 1.0)
                      : call.scanned_bytes > 0 ? 1.0
                                               : 0.0,
                      work);
@@ -104,7 +107,7 @@ inline call_work growth_work(const call_prospect& call, const growth_prospect& g
   const auto rest = static_cast<double>(call.rest());
   const auto drawn = static_cast<double>(growth.drawn);
   call_work work;
-  if (call.levels > 0) detail::add_passes(call, 1.0, work);
+  if (call.levels > 0) detail::add_passes(call, detail::repeated, work);
   if (call.levels > 1 && growth.drawn > 0 && rest > 0.0) {
     // Each further row of the sample leaves as many of the others unrefined, in proportion.
     const double unrefined = 1.0 - static_cast<double>(growth.refined) / rest;
