@@ -9,22 +9,46 @@ namespace vattn::test {
 
 namespace {
 
-/// The AVX-512 row with products by tiles; null where the CPU has none.
-const kernels::table* tiled_row() {
-  static kernels::table row = kernels::get(kernels::isa::scalar);
-  if (!kernels::supported(kernels::isa::avx512) || !kernels::avx512::may_use_amx()) return nullptr;
-  row = kernels::get(kernels::isa::avx512);
-  row.dot_rows = kernels::avx512::dot_rows_amx;
-  return &row;
+/// Multiplies as the unit does, in floats.
+struct made_up_unit {
+  static void begin() noexcept {}
+  static void end() noexcept {}
+  static float number(std::uint16_t bits) noexcept {
+    return std::bit_cast<float>(std::uint32_t{bits} << 16U);
+  }
+  static void multiply(const std::uint16_t* rows, index_t slice, const std::uint16_t* queries,
+                       float* out) noexcept {
+    for (index_t i = 0; i < 32; ++i)
+      for (index_t n = 0; n < 16; ++n) {
+        float sum = 0.0F;
+        for (index_t j = 0; j < slice; j += 2)
+          for (index_t odd = 0; odd < 2; ++odd)
+            sum += number(rows[i * slice + j + odd]) *
+                   number(queries[16 * (j / 32 * 32) + j % 32 * 16 + 2 * n + odd]);
+        out[16 * i + n] = sum;
+      }
+  }
+};
+
+/// Calls `check(row)` for the AVX-512 row with products by made-up tiles, and by those of the CPU if it has any.
+template <class Check>
+void for_each_unit(Check check) {
+  if (!kernels::supported(kernels::isa::avx512)) return;
+  kernels::table row = kernels::get(kernels::isa::avx512);
+  row.dot_rows = kernels::avx512::dot_rows_amx<made_up_unit>;
+  check(row);
+  if (!kernels::avx512::may_use_amx()) return;
+  row.dot_rows = kernels::avx512::dot_rows_amx<>;
+  check(row);
 }
 
 }  // namespace
 
 TEST_CASE("dot products by tiles keep the contract", "[kernels]") {
-  const kernels::table* row = tiled_row();
-  if (row == nullptr) return;
-  check_dot_rows(*row);
-  check_bf16_queries(*row);
+  for_each_unit([](const kernels::table& row) {
+    check_dot_rows(row);
+    check_bf16_queries(row);
+  });
 }
 
 TEST_CASE("tiles of queries hold pairs of elements side by side", "[kernels]") {
@@ -113,23 +137,23 @@ TEST_CASE("copies lie in the buffer, on a line, a row short of their rows", "[ke
 }
 
 TEST_CASE("small elements count as much by tiles as in any other row", "[kernels]") {
-  const kernels::table* row = tiled_row();
-  if (row == nullptr) return;
   constexpr index_t dim = 96, count = 70;
   constexpr int heads = 4;
-  for (const index_t at : {0, 31, 32, 63, 69}) {
-    std::vector<std::uint16_t> keys(static_cast<std::size_t>(dim * count));
-    std::vector<const void*> rows;
-    for (index_t i = 0; i < count; ++i) rows.push_back(keys.data() + i * dim);
-    keys[static_cast<std::size_t>(at * dim + 5)] = kernels::bf16_nearest(0x1p-130F);
-    const std::vector<float> x(static_cast<std::size_t>(heads * dim), 0x1p100F);
-    std::vector<float> out(static_cast<std::size_t>(heads * count));
-    row->dot_rows(element::bf16, rows.data(), count, 0, dim, x.data(), dim, heads, out.data(),
-                  count);
-    for (int h = 0; h < heads; ++h)
-      for (index_t i = 0; i < count; ++i)
-        REQUIRE(out[static_cast<std::size_t>(h * count + i)] == (i == at ? 0x1p-30F : 0.0F));
-  }
+  for_each_unit([](const kernels::table& row) {
+    for (const index_t at : {0, 31, 32, 63, 69}) {
+      std::vector<std::uint16_t> keys(static_cast<std::size_t>(dim * count));
+      std::vector<const void*> rows;
+      for (index_t i = 0; i < count; ++i) rows.push_back(keys.data() + i * dim);
+      keys[static_cast<std::size_t>(at * dim + 5)] = kernels::bf16_nearest(0x1p-130F);
+      const std::vector<float> x(static_cast<std::size_t>(heads * dim), 0x1p100F);
+      std::vector<float> out(static_cast<std::size_t>(heads * count));
+      row.dot_rows(element::bf16, rows.data(), count, 0, dim, x.data(), dim, heads, out.data(),
+                   count);
+      for (int h = 0; h < heads; ++h)
+        for (index_t i = 0; i < count; ++i)
+          REQUIRE(out[static_cast<std::size_t>(h * count + i)] == (i == at ? 0x1p-30F : 0.0F));
+    }
+  });
 }
 
 }  // namespace vattn::test

@@ -111,24 +111,29 @@ struct alignas(64) tile_shapes {
 /// In memory whatever an optimiser thinks: the intrinsic says that it reads eight bytes of them.
 inline constexpr tile_shapes all_tiles{};
 
-/// Products of 32 rows with 16 queries, `[row][query]`: tiles 0 and 1 are sums, 2 and 3 rows, 4 queries.
-VATTN_AVX512_AMX inline void multiply_tiles(const std::uint16_t* rows, index_t slice,
-                                            const std::uint16_t* queries, float* out) noexcept {
-  // The intrinsics do not say that they read memory.
-  asm volatile("" ::: "memory");
-  _tile_zero(0);
-  _tile_zero(1);
-  for (index_t j = 0; j < slice; j += chunk, queries += amx_tile) {
-    _tile_loadd(4, queries, 64);
-    _tile_loadd(2, rows + j, 2 * slice);
-    _tile_loadd(3, rows + 16 * slice + j, 2 * slice);
-    _tile_dpbf16ps(0, 2, 4);
-    _tile_dpbf16ps(1, 3, 4);
+/// The tile unit of this thread.
+struct amx_unit {
+  VATTN_AVX512_AMX static void begin() noexcept { _tile_loadconfig(&all_tiles); }
+  VATTN_AVX512_AMX static void end() noexcept { _tile_release(); }
+  /// Products of 32 rows with 16 queries, `[row][query]`: tiles 0 and 1 are sums, 2 and 3 rows, 4 queries.
+  VATTN_AVX512_AMX static void multiply(const std::uint16_t* rows, index_t slice,
+                                        const std::uint16_t* queries, float* out) noexcept {
+    // The intrinsics do not say that they read memory.
+    asm volatile("" ::: "memory");
+    _tile_zero(0);
+    _tile_zero(1);
+    for (index_t j = 0; j < slice; j += chunk, queries += amx_tile) {
+      _tile_loadd(4, queries, 64);
+      _tile_loadd(2, rows + j, 2 * slice);
+      _tile_loadd(3, rows + 16 * slice + j, 2 * slice);
+      _tile_dpbf16ps(0, 2, 4);
+      _tile_dpbf16ps(1, 3, 4);
+    }
+    _tile_stored(0, out, 64);
+    _tile_stored(1, out + 16 * amx_queries, 64);
+    asm volatile("" ::: "memory");
   }
-  _tile_stored(0, out, 64);
-  _tile_stored(1, out + 16 * amx_queries, 64);
-  asm volatile("" ::: "memory");
-}
+};
 
 /// Four neighbouring products of each of 16 rows, turned: those of a query side by side.
 VATTN_AVX512 VATTN_ALWAYS_INLINE void turn_four(const float* products, __m512* out) noexcept {
@@ -151,7 +156,7 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE void turn_four(const float* products, __m512* o
   out[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
 }
 
-/// `used` queries of what `multiply_tiles` made of `count` rows, a query after the other.
+/// `used` queries of the products of `count` rows, a query after the other.
 VATTN_AVX512 inline void store_products(const float* products, int used, index_t count, float* out,
                                         index_t out_stride) noexcept {
   for (index_t i = 0; i < count; i += 16, products += 16 * amx_queries)
@@ -164,21 +169,22 @@ VATTN_AVX512 inline void store_products(const float* products, int used, index_t
 }
 
 /// `dot_rows` of bfloat16 rows if the queries are bfloat16 too; else false, and nothing is done.
-VATTN_AVX512_AMX inline bool dot_amx(const void* const* rows, index_t count, index_t upcoming,
-                                     index_t dim, const float* x, index_t x_stride, int heads,
-                                     float* out, index_t out_stride) noexcept {
+template <class Unit>
+VATTN_AVX512 bool dot_amx(const void* const* rows, index_t count, index_t upcoming, index_t dim,
+                          const float* x, index_t x_stride, int heads, float* out,
+                          index_t out_stride) noexcept {
   alignas(64) std::uint16_t packed[query_halves], tiles[query_halves];
   alignas(64) std::uint16_t buffer[amx_rows * amx_dim + 2048];
   alignas(64) float products[amx_rows * amx_queries];
   const index_t slice = (dim + chunk - 1) / chunk * chunk;
   const int groups = (heads + amx_queries - 1) / amx_queries;
-  if (slice > amx_dim || groups * amx_queries * slice > query_halves) return false;
+  if (count == 0 || slice > amx_dim || groups * amx_queries * slice > query_halves) return false;
   if (!pack_queries(x, x_stride, heads, dim, packed, slice)) return false;
   for (int g = 0; g < groups; ++g)
     arrange_tiles(packed, slice, g * amx_queries, heads, tiles + g * amx_queries * slice);
   const rows_ahead next(rows, count + upcoming, amx_rows);
   std::uint16_t* const block = place_of_copies(rows[0], slice, buffer);
-  _tile_loadconfig(&all_tiles);
+  Unit::begin();
   for (index_t i = 0; i < count; i += amx_rows) {
     const index_t size = std::min(amx_rows, count - i);
     if (!copy_rows(rows, size, dim, slice, block, next, i)) {
@@ -187,22 +193,23 @@ VATTN_AVX512_AMX inline bool dot_amx(const void* const* rows, index_t count, ind
     }
     for (int g = 0; g < groups; ++g) {
       const int h = g * amx_queries;
-      multiply_tiles(block, slice, tiles + h * slice, products);
+      Unit::multiply(block, slice, tiles + h * slice, products);
       store_products(products, std::min(heads - h, amx_queries), size, out + h * out_stride + i,
                      out_stride);
     }
   }
-  _tile_release();
+  Unit::end();
   _mm256_zeroupper();
   return true;
 }
 
 /// `dot_rows` that multiplies tiles where it can.
-inline void dot_rows_amx(element type, const void* const* rows, index_t count, index_t upcoming,
-                         index_t dim, const float* x, index_t x_stride, int heads, float* out,
-                         index_t out_stride) noexcept {
+template <class Unit = amx_unit>
+void dot_rows_amx(element type, const void* const* rows, index_t count, index_t upcoming,
+                  index_t dim, const float* x, index_t x_stride, int heads, float* out,
+                  index_t out_stride) noexcept {
   if (type != element::bf16 || heads < amx_heads ||
-      !dot_amx(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride))
+      !dot_amx<Unit>(rows, count, upcoming, dim, x, x_stride, heads, out, out_stride))
     dot_rows(type, rows, count, upcoming, dim, x, x_stride, heads, out, out_stride);
 }
 

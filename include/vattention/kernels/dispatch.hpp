@@ -64,7 +64,7 @@ inline constexpr table avx2_row{isa::avx2,          "avx2",
 /// on Intel's (Emerald Rapids), floats took two thirds of their time.
 inline auto avx512_dot_rows() noexcept {
 #if VATTN_AMX_KERNELS
-  if (avx512::may_use_amx()) return avx512::dot_rows_amx;
+  if (avx512::may_use_amx()) return avx512::dot_rows_amx<>;
 #endif
   const bool bf16 = __builtin_cpu_is("amd") != 0 && __builtin_cpu_supports("avx512bf16") != 0;
   return bf16 ? avx512::dot_rows_bf16 : avx512::dot_rows;
