@@ -37,7 +37,7 @@ public:
     const job<Body> of{this, &body};
     run_(executor_, count, &of, [](const void* what, int worker, index_t item) noexcept {
       const auto& all = *static_cast<const job<Body>*>(what);
-      (*all.body)(all.on->space_(all.on->spaces_, worker), item);
+      (*all.body)(all.on->space_of(worker), item);
     });
   }
   /// Calls `body(scratch, rows)` for the `row_chunks` of rows [0, count).
@@ -49,6 +49,8 @@ public:
   }
 
 private:
+  workspace& space_of(int worker) const noexcept { return space_(spaces_, worker); }
+
   template <class Body>
   struct job {
     const team* on;

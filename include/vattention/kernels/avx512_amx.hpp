@@ -18,6 +18,8 @@
 
 #if VATTN_AMX_KERNELS
 
+#include <cstdlib>
+
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>

@@ -20,6 +20,7 @@
 #include <cstring>
 
 #include "vattention/core/kv_view.hpp"
+#include "vattention/kernels/scalar.hpp"
 
 #if defined(__linux__) && __has_include(<sys/auxv.h>)
 #include <sys/auxv.h>
