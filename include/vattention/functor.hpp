@@ -173,7 +173,7 @@ private:
     ws.exact.list();
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest))
-      return read_all(call, ws, 0, top_k_.bytes_scanned(call));
+      return read_all(call, ws, 0, index_bytes(call, true, 0));
     if constexpr (needs_ceiling<budget_type>)
       bound_residual(top_k_, call, index, detail::takes_bounds<base_sampling_type>, ws);
     weighted_attention<View> pass(call, ws);
@@ -207,8 +207,8 @@ private:
 
     // 7 output, and 8 the certificate of the sample that formed it
     for (int h = 0; h < call.heads(); ++h) {
+      ws.head(h).doubtful() = doubtful ? 1.0 : 0.0;
       certify(ws.head(h), h, judged[h], ws);
-      if (doubtful) ws.certificates[h].basis = basis::unmeasured;
     }
     return {ws, call.heads(), kv.value_dim()};
   }
@@ -340,11 +340,11 @@ private:
     certificate& c = ws.certificates[h] = detail::describe(state);
     const bool whole = c.rows_exact + c.rows_sampled == c.rows_total && state.uncertain() == 0.0;
     c.status = !finite ? status::non_finite : whole ? status::exact : budget_.end(judged);
-    c.basis = !finite ? basis::unmeasured
-              : whole ? basis::exact
-              : budget_.coverage() == basis::proved
-                  ? basis::proved
-                  : std::max(budget_.coverage(), top_k_.coverage());
+    c.basis = !finite                               ? basis::unmeasured
+              : whole                               ? basis::exact
+              : budget_.coverage() == basis::proved ? basis::proved
+              : state.doubtful() > 0.0              ? basis::unmeasured
+                                       : std::max(budget_.coverage(), top_k_.coverage());
     c.quantity = budget_.guarantees();
     c.scale = scale;
     c.epsilon_asked = budget_.asked();

@@ -119,6 +119,28 @@ TEST_CASE("where a limit forbids to read everything the certificate claims no me
   CHECK(said.basis == basis::unmeasured);
 }
 
+TEST_CASE("a doubt stays with the partial results of shards", "[doubt]") {
+  const auto limited = presets::standard(asked, miss, at_most(fraction(0.2)));
+  for (const float times : {1.0F, 60.0F}) {
+    const random_cache c = sharpened(times, {.rows = 4000});
+    const kv_view kv = c.view();
+    std::vector<partial> merged;
+    workspace ws;
+    for (const index_t first : {0, 2000}) {
+      const kv_view shard = kv.shard(first, 2000);
+      const result got = limited(c.group(), shard, limited.make_index(shard), {.seed = 2}, ws);
+      CHECK((got.certificates[0].basis == basis::unmeasured) == (times > 1.0F));
+      partial part = take_partial(ws, 0, kv.value_dim());
+      if (merged.empty())
+        merged.push_back(std::move(part));
+      else
+        merged[0].view().merge(part.view());
+    }
+    const certificate said = limited.finish(merged, ws).certificates[0];
+    CHECK((said.basis == basis::unmeasured) == (times > 1.0F));
+  }
+}
+
 TEST_CASE("a query that is no number is doubtful", "[doubt]") {
   random_cache c = sharpened(1.0F);
   c.queries(0, 3) = std::nanf("");

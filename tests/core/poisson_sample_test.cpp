@@ -411,6 +411,35 @@ TEST_CASE("rows that a bias hides from a head have no share for it, whatever the
   check(two_levels(shape));
 }
 
+TEST_CASE("a head that sees next to nothing does not spoil the size of another's sample",
+          "[sampling]") {
+  // Within 5 standard deviations of a mean over 40 draws of some 100 rows, and 4 % for what the second level's
+  // estimated sum and the histogram leave.
+  const test::cache_shape shape{6000, 64, 2};
+  for (const index_t seen : {0, 30, 6000}) {
+    std::vector<float> bias = hiding(shape, 0, 0, shape.rows - seen);
+    const auto check = [&](auto s) {
+      s.c.options.bias = bias.data();
+      s.c.options.bias_stride = shape.rows;
+      double own = 0.0;
+      for (std::uint64_t seed = 0; seed < 40; ++seed) {
+        s.draw({seed}, 100);
+        const auto d = s.d();
+        REQUIRE(poisson_sample(d).size(1) == 100);
+        for (index_t i = 0; i < s.c.ws.drawn.size(); ++i) {
+          const double share = static_cast<double>(s.c.ws.draws.shares[shape.rows + i]);
+          const double mine = std::min(1.0, s.scale(1) * share);
+          own += mine / probability(s.c.ws.drawn.thresholds()[static_cast<std::size_t>(i)]) / 40.0;
+        }
+      }
+      CAPTURE(seen, own);
+      CHECK(own == Approx(100.0).margin(4.0 + 5.0 * std::sqrt(100.0 / 40.0)));
+    };
+    check(one_level(shape));
+    check(two_levels(shape));
+  }
+}
+
 TEST_CASE("invisible rows are not drawn", "[sampling]") {
   auto s = two_levels({3000, 64, 2});
   s.c.options.visible_rows = 1501;

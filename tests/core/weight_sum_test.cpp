@@ -81,6 +81,14 @@ TEST_CASE("a log-weight that is no number shows in the sum, wherever it is", "[s
     }
 }
 
+TEST_CASE("nor is it missed among log-weights of minus infinity", "[sampling]") {
+  std::vector<float> t(5000, -infinity);
+  t[100] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_FALSE(std::isfinite(sum_of(t).sum));
+  std::fill(t.begin(), t.end(), std::numeric_limits<float>::quiet_NaN());
+  CHECK_FALSE(std::isfinite(sum_of(t).sum));
+}
+
 TEST_CASE("log-weights that are no numbers become certain and leave the others' sum alone",
           "[sampling]") {
   std::vector<float> t = log_weights(5000, 0.0F);

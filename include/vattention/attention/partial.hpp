@@ -86,6 +86,8 @@ public:
   double& value_squares() const noexcept { return numbers_[19]; }
   /// The least error, relative to ||o^||, that may be stated of the sample, see `dynamic_sampling_policy`.
   double& resolution() const noexcept { return numbers_[20]; }
+  /// Shards whose sample is not to be believed, see `largest_doubt`.
+  double& doubtful() const noexcept { return numbers_[21]; }
 
   /// Numerator `[d_v]`.
   double* numerator() const noexcept { return numbers_ + scalars; }

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "vattention/core/draw.hpp"
 #include "vattention/core/drawing.hpp"
 #include "vattention/core/row_lists.hpp"
 #include "vattention/core/share_histogram.hpp"
@@ -297,7 +298,8 @@ private:
                             static_cast<index_t>(list.size()), out);
   }
 
-  /// 1 / max_h min(1, c_h g_h) of `count` waiting rows at the scales searched, at most a block; at most 2^32.
+  /// What each of `count` waiting rows, at most a block, stands for: 1 / p, p = max_h min(1, c_h g_h) at the scales
+  /// searched, at most 2^32; 0 for a row whose number is above p, which the search took in too many.
   void invert_chances(index_t first, index_t count, float* out) const noexcept {
     std::fill_n(out, count, 32.0F * std::numbers::ln2_v<float>);
     for (int h = 0; h < heads(); ++h) {
@@ -309,6 +311,9 @@ private:
       }
     }
     kernels().exp_shifted(out, count, 0.0F, out);
+    const std::uint32_t* numbers = waiting().numbers.data() + first;
+    for (index_t i = 0; i < count; ++i)
+      if (numbers[i] > threshold_of(1.0 / static_cast<double>(out[i]))) out[i] = 0.0F;
   }
 
   /// The sum of a head's weights of the second level, from its log-weights of the rows found, in `shares_of`.
@@ -330,6 +335,7 @@ private:
         if (weight[i] >= 0.0F)
           sum += static_cast<double>(weight[i]) * static_cast<double>(inverse[at + i]);
     }
+    if (!(sum > 0.0)) return;
     kept(h).largest[1] = static_cast<double>(largest);
     kept(h).per_sum[1] = (1.0 - d_.predictor.level(1).floor) / sum;
   }

@@ -43,8 +43,9 @@ inline weight_sum sum_weights(const kernels::table& kernels, const float* t,
     const index_t size = std::min(step, count - at);
     const float top = kernels.max_of(t + at, size);
     if (top > std::numeric_limits<float>::max()) return {top, HUGE_VAL};
-    if (top > -std::numeric_limits<float>::infinity())
-      all.add({top, kernels.exp_shifted(t + at, size, top, nullptr)});
+    const bool weighs = top > -std::numeric_limits<float>::infinity();
+    const double sum = kernels.exp_shifted(t + at, size, weighs ? top : 0.0F, nullptr);
+    if (weighs || std::isnan(sum)) all.add({top, sum});
   }
   return all;
 }

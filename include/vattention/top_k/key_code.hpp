@@ -187,8 +187,8 @@ private:
                               book_.words(plane, index.dim()), book_.lookup(),
                               ws.query_codes.data(), padded(index.dim()), queries,
                               first + plane * size, workspace::block);
-    if (book_.planes() == 2)
-      for (index_t i = 0; i < size; ++i) first[i] += 16 * first[size + i];
+    for (int q = 0; book_.planes() == 2 && q < queries; ++q, first += workspace::block)
+      for (index_t i = 0; i < count; ++i) first[i] += 16 * first[size + i];
   }
 
   /// Rotates a query and rounds it to int8. Leaves its step, its sum, q.centre and its error scale in
