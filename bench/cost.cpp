@@ -30,10 +30,6 @@ struct settings {
   bool check = true;
 };
 
-element element_of_name(const std::string& name) {
-  return name == "f32" ? element::f32 : name == "bf16" ? element::bf16 : element::f16;
-}
-
 vattn::cost_profile measure_prices(const settings& s) {
   std::vector<vattn::calibration> all;
   for (const std::string& type : s.types)
@@ -131,8 +127,8 @@ void check_shape(decode_shape shape, const settings& s, const vattn::cost_profil
   const vattn::kv_view kv = a.data.cache(0);
   const vattn::cost::model model(prices);
   std::printf("%6lld %4lld %2d %-4s %8.1f", static_cast<long long>(shape.rows),
-              static_cast<long long>(shape.dim), shape.group,
-              shape.type == element::f32 ? "f32" : "bf16", 1e-3 * dense.time);
+              static_cast<long long>(shape.dim), shape.group, name_of(shape.type),
+              1e-3 * dense.time);
   all.dense.push_back(model.dense_time(prospect_of(shape, kv, 0.1)) / dense.time);
   std::printf(" (%4.2f)", all.dense.back());
   for (std::size_t e = 0; e < sparse.size(); ++e) {

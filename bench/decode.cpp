@@ -40,10 +40,6 @@ struct settings {
   bool peers = true, calibrate = false;
 };
 
-element element_of_name(const std::string& name) {
-  return name == "f32" ? element::f32 : name == "bf16" ? element::bf16 : element::f16;
-}
-
 /// One race.
 struct course {
   decode_shape shape;

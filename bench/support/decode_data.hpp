@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <numeric>
+#include <string>
 
 #include "page_store.hpp"
 #include "vattention/core/query_group.hpp"
@@ -20,6 +21,14 @@ namespace vattn_bench {
 
 using vattn::element;
 using vattn::index_t;
+
+inline const char* name_of(element type) noexcept {
+  return type == element::f32 ? "f32" : type == element::bf16 ? "bf16" : "f16";
+}
+
+inline element element_of_name(const std::string& name) noexcept {
+  return name == "f32" ? element::f32 : name == "bf16" ? element::bf16 : element::f16;
+}
 
 /// Shape of all caches of a step; they lie behind each other, `[heads x rows x dim]`.
 struct decode_shape {

@@ -14,10 +14,6 @@ namespace vattn_bench {
 
 using json = nlohmann::ordered_json;
 
-inline const char* name_of(element type) noexcept {
-  return type == element::f32 ? "f32" : type == element::bf16 ? "bf16" : "f16";
-}
-
 namespace detail {
 
 /// Quotient of two contenders, round by round.

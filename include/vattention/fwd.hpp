@@ -104,8 +104,8 @@ namespace cost {
 class none;   // default
 class model;  // dense attention where a sparse call would take longer
 }  // namespace cost
-struct
-    cost_profile;  // its constants; calibrate() measures them (cost/cost_profile.hpp, cost/calibrate.hpp)
+// Its constants; calibrate() measures them (cost/cost_profile.hpp, cost/calibrate.hpp).
+struct cost_profile;
 
 // Named compositions: presets::standard, proportional, fast, within, strict_denominator, strict_output,
 // uniform_output, paper (presets.hpp); each takes a cost policy by `.with_cost(cost::model())`.

@@ -4,20 +4,11 @@
 #include <random>
 
 #include "support/catch.hpp"
+#include "support/worker_spaces.hpp"
 #include "vattention/parallel/thread_pool.hpp"
 
 using namespace vattn;
-
-namespace {
-
-struct spaces {
-  std::vector<workspace> of = std::vector<workspace>(3);
-  static workspace& at(void* self, int worker) noexcept {
-    return static_cast<spaces*>(self)->of[static_cast<std::size_t>(worker)];
-  }
-};
-
-}  // namespace
+using namespace vattn::test;
 
 TEST_CASE("rows not below a threshold are listed in order, by any number of workers",
           "[selection]") {
@@ -34,10 +25,10 @@ TEST_CASE("rows not below a threshold are listed in order, by any number of work
         if (!(scores[row] < threshold)) want.push_back(row);
       for (const bool together : {false, true}) {
         CAPTURE(rows, threshold, together);
-        spaces some;
+        worker_spaces some;
         workspace& ws = some.of[0];
         ws.reserve(1, rows, 1, 1, true);
-        if (together) ws.workers = team(pool, &some, spaces::at);
+        if (together) ws.workers = team(pool, &some, worker_spaces::at);
         std::vector<row_t> out(scores.size() + 1, 77);
         const index_t count = list_not_below(scores, threshold, ws, out.data());
         CHECK(out.back() == 77);

@@ -5,23 +5,18 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/worker_spaces.hpp"
 #include "vattention/core/workspace.hpp"
 #include "vattention/parallel/serial.hpp"
 #include "vattention/parallel/thread_pool.hpp"
 
 using namespace vattn;
+using namespace vattn::test;
 
 namespace {
 
-struct spaces {
-  std::vector<workspace> of = std::vector<workspace>(4);
-  static workspace& at(void* self, int worker) noexcept {
-    return static_cast<spaces*>(self)->of[static_cast<std::size_t>(worker)];
-  }
-};
-
 /// How often each item came, and that its scratch was one of `some`.
-void check_items(const team& workers, spaces& some, index_t count) {
+void check_items(const team& workers, worker_spaces& some, index_t count) {
   std::vector<std::atomic<int>> came(static_cast<std::size_t>(count));
   std::atomic<bool> known{true};
   workers.for_each(count, some.of[0], [&](workspace& scratch, index_t item) {
@@ -35,14 +30,14 @@ void check_items(const team& workers, spaces& some, index_t count) {
 }  // namespace
 
 TEST_CASE("a team does every item once, whoever it is made of", "[batch]") {
-  spaces some;
+  worker_spaces some;
   for (const index_t count : {0, 1, 2, 50}) {
     CAPTURE(count);
     check_items({}, some, count);
     parallel::thread_pool pool(4);
-    check_items({pool, &some, spaces::at}, some, count);
+    check_items({pool, &some, worker_spaces::at}, some, count);
     const parallel::serial serial;
-    check_items({serial, &some, spaces::at}, some, count);
+    check_items({serial, &some, worker_spaces::at}, some, count);
   }
 }
 

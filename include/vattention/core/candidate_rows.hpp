@@ -220,21 +220,14 @@ private:
     kernels::proposal_terms plain = terms_of(h, 0);
     plain.reach = 0.0F;
     float share[block];
-    for_blocks(list, [&](index_t /*at*/, std::span<const row_t> part) {
+    for (std::size_t at = 0; at < list.size(); at += block) {
+      const auto part = list.subspan(at, std::min<std::size_t>(block, list.size() - at));
       gather(log_weights(h), part, share);
       const auto count = static_cast<index_t>(part.size());
       kernels().proposal_logs(share, nullptr, plain, nullptr, {}, count, share);
       kernels().exp_shifted(share, count, 0.0F, share);
       for (index_t i = 0; i < count; ++i) sizes(h).add(share[i], weight);
-    });
-  }
-
-  /// Calls `each(at, part)` for parts of a list of at most a block of rows.
-  template <class Each>
-  static void for_blocks(std::span<const row_t> list, Each each) noexcept {
-    for (std::size_t at = 0; at < list.size(); at += block)
-      each(static_cast<index_t>(at),
-           list.subspan(at, std::min<std::size_t>(block, list.size() - at)));
+    }
   }
 
   /// Writes the rows of a chunk that are within reach, were not met before and are not read anyway.
