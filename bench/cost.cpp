@@ -118,7 +118,7 @@ void check_shape(decode_shape shape, const settings& s, const vattn::cost_profil
         for (index_t h = 0; h < shape.heads; ++h) {
           const auto r = functor(a.data.queries(h), a.data.cache(h),
                                  (*indices)[static_cast<std::size_t>(h)], a.data.key(h), ws);
-          sparse[e].add(r.certificates[0], static_cast<double>(ws.draws.met.size()));
+          sparse[e].add(r.certificates[0], static_cast<double>(ws.draws.refined));
         }
       });
     }

@@ -168,9 +168,7 @@ private:
     const bool doubtful = follows_predictions && top_k_.coverage() <= basis::measured_per_row &&
                           beyond_prediction(top_k_, call, index);
     if (doubtful && may_read_all(prospect)) return read_all(call, ws, 0, 0);
-    predict(call, index, ws);
-    top_k_.select(call, ws.seen, ws);
-    ws.exact.list();
+    predict_top(call, index, ws);
     const population rest(call.visible, ws.exact);
     if (too_few_to_sample(call.visible - hidden, rest))
       return read_all(call, ws, 0, index_bytes(call, true, 0));
@@ -180,6 +178,7 @@ private:
 
     // 3 base sample of the rest: rows with their inclusion probabilities
     const drawing d{call, rest, top_k_, index, ws};
+    if constexpr (follows_predictions) top_k_.prepare(call, index, ws);
     base_sampling_.draw(d);
 
     // 4 estimate, 5 budget, 6 dynamic sample: until the budget is content, or everything is read
@@ -201,7 +200,7 @@ private:
       const decision next = next_step(look, prospect, ws);
       if (next == decision::stop) break;
       if (next == decision::read_all)
-        return read_all(call, ws, look.look(), index_bytes(call, true, ws.draws.met.size()));
+        return read_all(call, ws, look.look(), index_bytes(call, true, ws.draws.refined));
       dynamic_sampling_.grow(d, look.sizes());
     }
 
@@ -213,14 +212,15 @@ private:
     return {ws, call.heads(), kv.value_dim()};
   }
 
-  /// Scores of all rows; log-weights where the sampler follows them.
+  /// What the predictor picks for certain; none costs no pass over the scores of a predictor that the sampler follows.
   template <cache_view View>
-  void predict(const attention_call<View>& call, const index_type& index,
-               workspace& ws) const noexcept {
-    if constexpr (detail::takes_proposals<base_sampling_type>)
-      top_k_.propose(call, index, ws);
-    else
-      top_k_.predict(call, index, ws.seen, ws);
+  void predict_top(const attention_call<View>& call, const index_type& index,
+                   workspace& ws) const noexcept {
+    if constexpr (follows_predictions)
+      if (top_k_.picks(call) == 0) return;
+    top_k_.predict(call, index, ws.seen, ws);
+    top_k_.select(call, ws.seen, ws);
+    ws.exact.list();
   }
 
   /// Short caches, and residuals that the base sample would nearly exhaust, are read whole.
@@ -313,7 +313,7 @@ private:
     state.rows_exact() = static_cast<double>(exact);
     state.rows_sampled() = static_cast<double>(ws.drawn.size());
     state.bytes_touched() =
-        static_cast<double>(bytes_touched(call, hidden, ws.draws.met.size(), ws.drawn.size(), ws));
+        static_cast<double>(bytes_touched(call, hidden, ws.draws.refined, ws.drawn.size(), ws));
     state.value_squares() = ws.value_square * state.rows_total();
   }
 

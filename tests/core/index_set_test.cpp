@@ -64,6 +64,20 @@ TEST_CASE("a set equals std::set on random rows, for universes around the word s
   }
 }
 
+TEST_CASE("a list knows whether it has a row of a range") {
+  index_set set;
+  set.reset(500);
+  for (const row_t row : {3U, 255U, 256U, 400U}) set.add(row);
+  CHECK_FALSE(set.lists_any(0, 500));  // not listed yet
+  set.list();
+  CHECK(set.lists_any(0, 4));
+  CHECK_FALSE(set.lists_any(0, 3));
+  CHECK_FALSE(set.lists_any(4, 255));
+  CHECK(set.lists_any(255, 256));
+  CHECK(set.lists_any(256, 512));
+  CHECK_FALSE(set.lists_any(401, 512));
+}
+
 TEST_CASE("reset empties the set, whatever universe it had") {
   index_set s;
   s.reset(1000);

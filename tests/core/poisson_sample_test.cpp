@@ -6,6 +6,8 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/prepared_call.hpp"
+#include "support/propose_all.hpp"
+#include "vattention/core/stream_reader.hpp"
 #include "vattention/top_k/cascade.hpp"
 #include "vattention/top_k/oracle.hpp"
 
@@ -35,7 +37,7 @@ public:
     queries_ = c.group();
     call_ = std::make_unique<attention_call<kv_view>>(queries_, *kv_, key);
     c.begin(true, exact);
-    predictor.propose(*call_, index, c.ws);
+    predictor.prepare(*call_, index, c.ws);
     rest_ = std::make_unique<population>(call_->visible, c.ws.exact);
   }
   void draw(draw_key key, index_t size, index_t first_row = 0) {
@@ -55,14 +57,14 @@ public:
   /// The permanent number of a row, by its definition.
   std::uint32_t number(row_t row) const {
     const random_stream stream(call_->key, static_cast<std::uint32_t>(purpose::sampling));
-    return stream.u32(static_cast<std::uint64_t>(kv_->first_row()) + row);
+    return sampling_number(stream, static_cast<std::uint64_t>(kv_->first_row()) + row);
   }
   double scale(int h) { return c.ws.draws.scales[h].scale; }
 
   /// Log-weights of level 0 in a workspace of their own.
   void propose(workspace& other) {
     other.reserve(heads(), kv_->rows(), kv_->key_dim(), 4, true);
-    predictor.propose(*call_, index, other);
+    test::propose_all(*call_, predictor, index, other);
   }
   /// Log-weights of level 0 with the exact rows out, anew: `[heads x rows]`.
   std::vector<std::vector<double>> tempered() {
@@ -89,16 +91,21 @@ private:
   std::unique_ptr<population> rest_;
 };
 
-/// max((1 - floor) exp(t) / sum exp(t), floor / n) in double; 0 for -inf, +inf for NaN and +inf.
-std::vector<double> shares_of(const std::vector<double>& t, double floor, double n) {
-  double sum = 0.0, largest = -HUGE_VAL;
-  for (const double x : t)
-    if (std::isfinite(x)) largest = std::max(largest, x);
+/// sum exp(t - largest) over what is finite.
+double sum_of(const std::vector<double>& t, double largest) {
+  double sum = 0.0;
   for (const double x : t)
     if (std::isfinite(x)) sum += std::exp(x - largest);
+  return sum;
+}
+
+/// max(exp(t - largest) per_sum, even) in double, with the call's own estimate of (1 - floor) / sum; 0 for -inf,
+/// +inf for NaN and +inf.
+std::vector<double> shares_of(const std::vector<double>& t, const poisson_scale& scale,
+                              double even) {
   std::vector<double> g;
   for (const double x : t)
-    g.push_back(std::isfinite(x) ? std::max((1.0 - floor) * std::exp(x - largest) / sum, floor / n)
+    g.push_back(std::isfinite(x) ? std::max(std::exp(x - scale.largest[0]) * scale.per_sum[0], even)
                 : x < 0.0        ? 0.0
                                  : HUGE_VAL);
   return g;
@@ -107,9 +114,11 @@ std::vector<double> shares_of(const std::vector<double>& t, double floor, double
 /// Proposals of one level, `[heads x rows]`.
 template <class Call>
 std::vector<std::vector<double>> proposals_of(Call& s) {
+  const auto t = s.tempered();
   std::vector<std::vector<double>> g;
-  for (const std::vector<double>& t : s.tempered())
-    g.push_back(shares_of(t, s.predictor.level(0).floor, static_cast<double>(s.d().rest.size())));
+  for (int h = 0; h < s.heads(); ++h)
+    g.push_back(shares_of(t[static_cast<std::size_t>(h)], s.c.ws.draws.scales[h],
+                          s.predictor.level(0).floor / static_cast<double>(s.d().rest.size())));
   return g;
 }
 
@@ -159,7 +168,7 @@ double expected_size(Call& s, const std::vector<double>& g, double scale) {
   return size;
 }
 
-/// Proposals of two levels by brute force: every row is refined. Scales of level 1 are the call's own.
+/// Proposals of two levels by brute force: every row is refined.
 std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade>& s) {
   std::vector<std::vector<double>> g = proposals_of(s);
   const auto d = s.d();
@@ -169,7 +178,7 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
   workspace other;
   s.propose(other);
   const list all = test::row_range(0, n);
-  s.predictor.refine(d.call, s.index, all, refined.data(), n, other, other);
+  test::refine_listed(d.call, s.predictor, s.index, all, refined.data(), n, other);
   std::vector<float> spread(size);
   for (std::size_t at = 0; at < size; at += 256)
     s.predictor.spread(s.index, std::span(all).subspan(at, std::min<std::size_t>(256, size - at)),
@@ -192,8 +201,14 @@ std::vector<std::vector<double>> two_level_proposals(poisson_call<top_k::cascade
 
 /// Every drawn row was refined; returns the number refined.
 index_t check_refined(poisson_call<top_k::cascade>& s) {
-  for (const row_t row : s.drawn()) REQUIRE(s.c.ws.draws.met.contains(row));
-  return s.c.ws.draws.met.size();
+  const reached_rows& settled = s.c.ws.draws.settled;
+  list refined(settled.rows.data(), settled.rows.data() + settled.count);
+  std::sort(refined.begin(), refined.end());
+  CHECK(std::adjacent_find(refined.begin(), refined.end()) == refined.end());
+  for (const row_t row : s.drawn())
+    REQUIRE(std::binary_search(refined.begin(), refined.end(), row));
+  CHECK(s.c.ws.draws.refined == settled.count);
+  return settled.count;
 }
 
 poisson_call<top_k::key_code> one_level(const test::cache_shape& shape = {3000, 64, 3}) {
@@ -236,6 +251,30 @@ TEST_CASE("a row is drawn if and only if its number is at most min(1, max_h c_h 
   }
 }
 
+TEST_CASE("the first level's sum is estimated well, whatever the numbers", "[sampling]") {
+  for (const float sharpness : {0.5F, 2.0F, 4.0F}) {
+    auto s = one_level({40000, 64, 2});
+    s.c.head.queries *= sharpness;
+    s.draw({1}, 100);
+    const auto t = s.tempered();
+    for (int h = 0; h < 2; ++h) {
+      const poisson_scale scale = s.c.ws.draws.scales[h];
+      const double ratio =
+          scale.per_sum[0] * sum_of(t[static_cast<std::size_t>(h)], scale.largest[0]) / 0.95;
+      CAPTURE(sharpness, h);
+      CHECK(ratio == Approx(1.0).margin(0.1));
+      const auto g = proposals_of(s);
+      CHECK(expected_size(s, g[static_cast<std::size_t>(h)], s.scale(h)) ==
+            Approx(100.0).epsilon(0.1));
+    }
+    const double first[] = {s.scale(0), s.scale(1)};
+    for (const std::uint64_t seed : {2U, 3U}) {
+      s.draw({seed}, 100);
+      for (int h = 0; h < 2; ++h) CHECK(s.scale(h) == first[h]);
+    }
+  }
+}
+
 TEST_CASE("proposals are those of the exact weights with exact scores", "[sampling]") {
   poisson_call<top_k::oracle> s(top_k::oracle(rows(0)));
   s.draw({4}, 100);
@@ -273,7 +312,7 @@ TEST_CASE("the second level's sum and sizes are estimated well from the first lo
     const list rest = s.rest();
     workspace other;
     s.propose(other);
-    s.predictor.refine(d.call, s.index, rest, t.data(), 6000, other, other);
+    test::refine_listed(d.call, s.predictor, s.index, rest, t.data(), 6000, other);
     double sum = 0.0;
     for (std::size_t i = 0; i < rest.size(); ++i)
       sum += std::exp(static_cast<double>(t[i]) - s.c.ws.draws.scales[0].largest[1]);
@@ -393,8 +432,8 @@ TEST_CASE("rows that a bias hides from a head have no share for it, whatever the
     s.c.head.keys(801, 3) = nan_value;
     s.c.head.keys.row(901) *= 5e5F;
     s.draw({5}, 64);
-    for (index_t row = 700; row < 1400; ++row)
-      REQUIRE(s.c.ws.seen.scores(0)[static_cast<std::size_t>(row)] == -infinity);
+    const auto t = s.tempered();
+    for (std::size_t row = 700; row < 1400; ++row) REQUIRE(t[0][row] == -HUGE_VAL);
     const list drawn = s.drawn();
     CHECK(std::binary_search(drawn.begin(), drawn.end(), 801U));  // for the other head
     CHECK(std::binary_search(drawn.begin(), drawn.end(), 901U));
@@ -456,7 +495,11 @@ TEST_CASE("numbers go by the row's place in the whole cache", "[sampling]") {
     auto s = one_level({1000, 64, 1});
     s.draw({21}, 50, first);
     CAPTURE(first);
-    for (row_t row = 0; row < 1000; ++row) REQUIRE(s.c.ws.draws.numbers[row] == s.number(row));
+    const reached_rows& waiting = s.c.ws.draws.waiting;
+    REQUIRE(waiting.count > 100);
+    for (index_t i = 0; i < waiting.count; ++i)
+      REQUIRE(waiting.numbers[i] == s.number(waiting.rows[i]) >> 16U);
+    check_draw(s, proposals_of(s));
   }
   auto a = one_level({1000, 64, 1}), b = one_level({1000, 64, 1});
   a.draw({21}, 50, 0);

@@ -17,16 +17,25 @@ TEST_CASE("a reader gives the stream's own numbers, whatever it skips", "[stream
   }
 }
 
-TEST_CASE("numbers are filled from any place on, and none beyond", "[stream_reader]") {
-  const random_stream stream({.seed = 6, .step = 2}, 1);
-  for (const std::uint64_t first : {0ULL, 1ULL, 2ULL, 3ULL, 255ULL, 4097ULL, (7ULL << 32U) + 2})
-    for (const std::size_t count : {0U, 1U, 3U, 255U, 256U, 257U, 1000U}) {
+TEST_CASE("upper halves are filled from any place on, and none beyond", "[stream_reader]") {
+  const random_stream stream({.seed = 5}, 2);
+  for (const std::uint64_t first : {0U, 1U, 2U, 3U, 7U, 8U, 4093U})
+    for (const std::size_t count : {0U, 1U, 2U, 7U, 8U, 255U, 256U, 257U, 1000U}) {
       CAPTURE(first, count);
-      std::vector<std::uint32_t> out(count + 1, 42);
-      fill_numbers(stream, first, {out.data(), count});
-      bool same = true;
-      for (std::size_t i = 0; i < count; ++i) same = same && out[i] == stream.u32(first + i);
-      CHECK(same);
-      CHECK(out.back() == 42);
+      std::vector<std::uint16_t> halves(count + 1, 12345);
+      fill_high_halves(stream, first, {halves.data(), count});
+      for (std::size_t i = 0; i < count; ++i)
+        REQUIRE(halves[i] == sampling_number(stream, first + i) >> 16U);
+      CHECK(halves[count] == 12345);
     }
+}
+
+TEST_CASE("numbers of rows are made of halves of the stream, none of them twice",
+          "[stream_reader]") {
+  const random_stream stream({.seed = 5}, 2);
+  for (std::uint64_t row = 0; row < 100; ++row) {
+    const std::uint32_t number = sampling_number(stream, row);
+    CHECK(number >> 16U == (stream.u32(row / 2) >> (row % 2 == 0 ? 0U : 16U) & 0xFFFFU));
+    CHECK((number & 0xFFFFU) == (stream.u32(row + (std::uint64_t{1} << 62U)) & 0xFFFFU));
+  }
 }

@@ -14,15 +14,13 @@ TEST_CASE("proposals of the scalar row keep the contract", "[kernels]") {
 }
 
 TEST_CASE("the rough logarithm is never above the exact one, and at most .09 below", "[kernels]") {
-  for (std::uint64_t u = 2; u < 1ULL << 32U; u += 1 + u / 1000) {
-    const auto number = static_cast<std::uint32_t>(u);
-    const double exact = std::log2((static_cast<double>(number) + 1.0) * 0x1p-32);
-    const auto below = static_cast<double>(kernels::scalar::log2_below(number));
+  for (std::uint32_t u = 0; u < 1U << 16U; ++u) {
+    const double exact = std::log2((static_cast<double>(u) * 0x1p16 + 1.0) * 0x1p-32);
+    const auto below =
+        static_cast<double>(kernels::scalar::log2_below(static_cast<std::uint16_t>(u)));
     REQUIRE(below <= exact + 1e-4);
-    REQUIRE(below >= exact - (number < 1000 ? 1.0 : 0.09));
+    if (u > 0) REQUIRE(below >= exact - 0.09);
   }
-  CHECK(kernels::scalar::log2_below(0) < -32.0F);
-  CHECK(kernels::scalar::log2_below(1) < -31.0F);
 }
 
 }  // namespace vattn::test

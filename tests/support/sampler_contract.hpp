@@ -59,11 +59,9 @@ public:
     call_.reset();
     call_ = std::make_unique<attention_call<kv_view>>(queries_, kv_, key);
     c_.begin(true, exact_);
-    if constexpr (proposes_weights<Predictor>)
-      predictor_.propose(*call_, index_, c_.ws);
-    else
-      predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
+    predictor_.predict(*call_, index_, c_.ws.seen, c_.ws);
     predictor_.select(*call_, c_.ws.seen, c_.ws);
+    if constexpr (proposes_weights<Predictor>) predictor_.prepare(*call_, index_, c_.ws);
     rest_ = std::make_unique<population>(call_->visible, c_.ws.exact);
   }
   /// Grows every head's sample to `size`.

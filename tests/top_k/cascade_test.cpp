@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vattention/top_k/cascade.hpp"
 
+#include "support/propose_all.hpp"
 #include "support/top_k_contract.hpp"
 #include "vattention/testing/reference.hpp"
 
@@ -69,7 +70,7 @@ struct looks {
     const query_group queries = c.group();
     const attention_call<kv_view> call(queries, kv, {});
     c.begin(true);
-    policy.propose(call, index, c.ws);
+    test::propose_all(call, policy, index, c.ws);
     predictions seen;
     seen.reset(c.shape.heads, c.shape.rows);
     workspace other;
@@ -78,7 +79,7 @@ struct looks {
     const auto count = static_cast<index_t>(rows.size());
     const index_t stride = count + 5;
     std::vector<float> out(static_cast<std::size_t>(c.shape.heads * stride), -7.0F);
-    policy.refine(call, index, rows, out.data(), stride, c.ws, c.ws);
+    test::refine_listed(call, policy, index, rows, out.data(), stride, c.ws);
     scanned.resize(c.shape.heads, count);
     refined.resize(c.shape.heads, count);
     for (int h = 0; h < c.shape.heads; ++h) {

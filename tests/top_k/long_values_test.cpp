@@ -67,11 +67,14 @@ TEST_CASE("listed rows are marked for the heads that see them") {
   seen.reset(2, 400);
   for (int h = 0; h < 2; ++h) std::fill_n(seen.scores(h).begin(), 400, 1.0F);
   seen.scores(1)[50] = -std::numeric_limits<float>::infinity();
-  found.mark(300, seen);
+  found.mark(0, 300, seen.scores(0).data(), 400, 2);
   CHECK(std::isnan(seen.scores(0)[50]));
   CHECK(seen.scores(1)[50] == -std::numeric_limits<float>::infinity());
   CHECK(seen.scores(0)[300] == 1.0F);  // not visible
   CHECK(seen.scores(0)[51] == 1.0F);
+  std::vector<float> block(2 * 16, 1.0F);
+  found.mark(288, 16, block.data(), 16, 2);
+  for (std::size_t i = 0; i < block.size(); ++i) CHECK(std::isnan(block[i]) == (i % 16 == 12));
 }
 
 TEST_CASE("rows of ordinary weight and huge values do not escape the default") {

@@ -47,7 +47,7 @@ public:
     }
     const auto all = static_cast<double>(ws_.drawn.size());
     const double left = static_cast<double>(population()) - all;
-    return {ws_.drawn.size(), ws_.draws.met.size(), std::min({sum, most * all, left})};
+    return {ws_.drawn.size(), ws_.draws.refined, std::min({sum, most * all, left})};
   }
 
   double variance(int head, contribution what, index_t size, correction finite) noexcept {

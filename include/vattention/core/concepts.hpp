@@ -81,19 +81,24 @@ struct proposals {};
 /// Refinement: proposals for sampling in proportion to predicted weight, in one level or two.
 ///   levels                    1, or 2 for a cheap look at all rows and a better one at some
 ///   level(l)                  floor of level l = 0, 1
-///   propose(call, index, ws)  log-weights of level 0 of all visible rows for all heads, into ws.seen, in place
-///                             of `predict`: tau p + kappa s^2, with p the predicted logit and s^2 the
-///                             variance of its error
+///   picks(call)               rows that `select` takes for each head; 0 spares the call `predict` and `select`
+///   prepare(call, index, ws)  what the other members need of the queries, into ws
+///   propose(call, index, at, count, out, stride, ws, scratch)  log-weights of level 0 of rows [at, at + count), at
+///                             a multiple of `kernels::code_block` and at most 256 of them, for all heads to
+///                             out[h * stride + i]: tau p + kappa s^2, with p the predicted logit and s^2 the
+///                             variance of its error; NaN for a row that must be read, -inf for one that cannot
+///                             weigh anything. After `prepare`; called for several blocks at once, with a
+///                             workspace each for `scratch`, of which draws, drawn, picks, weights and squares
+///                             are not its own
 /// and of two levels
 ///   reach(call, head)         times a row's `spread`: logarithm of what level 1 may find the row to be worth
 ///                             over what level 0 says
 ///   spread(index, at, count, out), spread(index, rows, out)   of rows [at, at + count) or of listed rows, at
 ///                             most 256
-///   refine(call, index, rows, out, stride, ws, scratch)  log-weights of level 1 of listed rows to
-///                             out[h * stride + i], for rows whose log-weights in ws.seen are those of `propose`;
-///                             called for several lists at once, with a workspace each for `scratch`, of which
-///                             draws, drawn, picks, weights and squares are not its own
-///   bytes_proposed(call, refined)  bytes of index that scan, tempering and that many refinements read
+///   refine(call, index, rows, first, first_stride, out, stride, ws, scratch)  log-weights of level 1 of listed
+///                             rows to out[h * stride + i], given those of `propose` as first[h * first_stride + i];
+///                             `scratch` as above
+///   bytes_proposed(call, refined)  bytes of index that one pass of `propose` and that many refinements read
 template <class P>
 concept proposes_weights =
     predicts_log_weights<P> &&
@@ -101,13 +106,19 @@ concept proposes_weights =
              std::span<const row_t> rows, float* out, index_t stride, workspace& ws) {
       { P::levels } -> std::convertible_to<int>;
       { p.level(0) } noexcept -> std::same_as<proposal_level>;
-      { p.propose(call, index, ws) } noexcept -> std::same_as<void>;
+      { p.picks(call) } noexcept -> std::same_as<index_t>;
+      { p.prepare(call, index, ws) } noexcept -> std::same_as<void>;
+      {
+        p.propose(call, index, stride, stride, out, stride, ws, ws)
+      } noexcept -> std::same_as<void>;
       { p.bytes_proposed(call, stride) } noexcept -> std::same_as<index_t>;
       requires P::levels == 1 || requires {
         { p.reach(call, 0) } noexcept -> std::same_as<float>;
         { p.spread(index, stride, stride, out) } noexcept -> std::same_as<void>;
         { p.spread(index, rows, out) } noexcept -> std::same_as<void>;
-        { p.refine(call, index, rows, out, stride, ws, ws) } noexcept -> std::same_as<void>;
+        {
+          p.refine(call, index, rows, out, stride, out, stride, ws, ws)
+        } noexcept -> std::same_as<void>;
       };
     };
 

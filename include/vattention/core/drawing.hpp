@@ -24,16 +24,19 @@ struct predictor_archetype {
   static constexpr int levels = 1;
   proposal_level level(int number) const noexcept;
   template <cache_view View>
-  void propose(const attention_call<View>& call, const index_type& index,
+  void prepare(const attention_call<View>& call, const index_type& index,
                workspace& ws) const noexcept;
+  template <cache_view View>
+  void propose(const attention_call<View>& call, const index_type& index, index_t at, index_t count,
+               float* out, index_t stride, const workspace& ws, workspace& scratch) const noexcept;
   template <cache_view View>
   float reach(const attention_call<View>& call, int head) const noexcept;
   void spread(const index_type& index, index_t at, index_t count, float* out) const noexcept;
   void spread(const index_type& index, std::span<const row_t> rows, float* out) const noexcept;
   template <cache_view View>
   void refine(const attention_call<View>& call, const index_type& index,
-              std::span<const row_t> rows, float* out, index_t stride, const workspace& ws,
-              workspace& scratch) const noexcept;
+              std::span<const row_t> rows, const float* first, index_t first_stride, float* out,
+              index_t stride, const workspace& ws, workspace& scratch) const noexcept;
   void value_norms(const index_type& index, index_t rows, float* out) const noexcept;
 };
 

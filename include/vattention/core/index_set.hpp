@@ -3,6 +3,7 @@
 /// A set of cache rows, listed in ascending order, and the rows that are left outside it.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <span>
 #include <vector>
@@ -63,6 +64,13 @@ public:
   /// The rows in ascending order, as of the last `list()`.
   std::span<const row_t> rows() const noexcept {
     return {listed_.data(), static_cast<std::size_t>(listed_size_)};
+  }
+
+  /// True if the list has a row of [first, last).
+  bool lists_any(index_t first, index_t last) const noexcept {
+    const std::span<const row_t> all = rows();
+    const auto at = std::lower_bound(all.begin(), all.end(), static_cast<row_t>(first));
+    return at != all.end() && static_cast<index_t>(*at) < last;
   }
 
 private:

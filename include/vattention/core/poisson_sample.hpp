@@ -13,27 +13,19 @@ namespace vattn {
 /// known for every row that can be drawn: a predictor of two levels is asked for the second one of the
 /// rows with u_i <= c_h a_hi g1_hi alone, a its reach, and g_hi = min(a_hi g1_hi, g2_hi).
 ///
-/// A row costs a random number, a pass of exp for the sum of the weights, and one comparison of logarithms a
-/// head in each search for rows within reach, mostly one a call. For these alone the logarithm of g is kept, and
-/// p_i is formed for those that a comparison with their number lets through. Not owning.
+/// A row costs its prediction, a random number and one comparison of logarithms a head in each search for rows
+/// within reach, mostly one a call. For these alone the logarithm of g is kept, and p_i is formed for those that
+/// a comparison with their number lets through. Not owning.
 template <class Drawing>
 class poisson_sample {
 public:
   explicit poisson_sample(const Drawing& d) noexcept : d_(d), c_(d) {}
 
-  /// The first draw, after `propose`: `size` rows expected for every head. Of two levels the first one sets
-  /// out with its own scale for that size, which is too small for what the second one makes of it.
+  /// The first draw, after the predictor's `prepare`: `size` rows expected for every head.
   void begin(index_t size) noexcept {
-    c_.begin();
-    set_sizes(size);
-    c_.search(foresight);
-    if constexpr (candidate_rows<Drawing>::levels > 1) {
-      c_.refine_first();
-      set_sizes(size);
-      if (!c_.sees_enough()) extend();
-    } else {
-      c_.settle();
-    }
+    c_.begin(size);
+    for (int h = 0; h < heads(); ++h) c_.set_size(h, static_cast<double>(size));
+    extend();
     draw();
   }
 
@@ -43,7 +35,7 @@ public:
       const auto size = static_cast<double>(wanted[static_cast<std::size_t>(h)]);
       if (size > c_.kept(h).size) c_.set_size(h, size);
     }
-    if (!c_.sees_enough()) extend();
+    extend();
     draw();
   }
 
@@ -67,20 +59,15 @@ public:
   }
 
 private:
-  /// The first search looks for the rows of a scale so many times the one at hand, which most samples never
-  /// outgrow.
-  static constexpr double foresight = 2.5;
   /// Shares above it are certain at any scale.
   static constexpr float certain_share = 1e30F;
   static constexpr float infinity = std::numeric_limits<float>::infinity();
   static constexpr index_t block = workspace::block;
 
   int heads() const noexcept { return c_.heads(); }
-  void set_sizes(index_t size) noexcept {
-    for (int h = 0; h < heads(); ++h) c_.set_size(h, static_cast<double>(size));
-  }
+  /// Finds and settles what the scales at hand may take.
   void extend() noexcept {
-    c_.search(1.0);
+    if (!c_.sees_enough()) c_.search();
     c_.settle();
   }
   /// min(1, c g), and 0 for g = 0 whatever c.
@@ -96,11 +83,11 @@ private:
       by[h] = {0.0F, static_cast<float>(std::log2(c_.kept(h).scale)), -infinity, 0.0F};
     d_.drawn.begin_growth();
     row_t hits[block];
-    for (index_t at = 0; at < c_.waiting().count; at += block) {
-      const index_t count = std::min(block, c_.waiting().count - at);
+    for (index_t at = 0; at < c_.settled().count; at += block) {
+      const index_t count = std::min(block, c_.settled().count - at);
       const index_t size =
-          d_.call.kernels.within_reach(c_.logs_of(0) + at, c_.rows(), heads(), by, nullptr,
-                                       c_.waiting().numbers.data() + at, count, hits);
+          d_.call.kernels.within_reach(c_.settled().logs_of(0) + at, c_.settled().stride, heads(),
+                                       by, nullptr, c_.settled().numbers.data() + at, count, hits);
       draw_of(at, {hits, static_cast<std::size_t>(size)});
     }
     const std::span<threshold_t> thresholds = d_.drawn.thresholds();
@@ -112,19 +99,19 @@ private:
   void draw_of(index_t first, std::span<const row_t> hits) noexcept {
     float* shares = d_.ws.weights.data();
     for (int h = 0; h < heads(); ++h) {
-      c_.gather(c_.logs_of(h) + first, hits, shares + h * block);
+      c_.gather(c_.settled().logs_of(h) + first, hits, shares + h * block);
       d_.call.kernels.exp_shifted(shares + h * block, static_cast<index_t>(hits.size()), 0.0F,
                                   shares + h * block);
     }
     for (std::size_t i = 0; i < hits.size(); ++i, ++shares) {
       const index_t at = first + hits[i];
       const double chance = chance_of(shares, block);
-      if (chance == 0.0 || c_.waiting().numbers[at] > threshold_of(chance)) continue;
+      if (chance == 0.0 || !c_.at_most(at, threshold_of(chance))) continue;
       const index_t place = d_.drawn.size();
-      d_.drawn.append(c_.waiting().rows[at], threshold_of(chance));
+      d_.drawn.append(c_.settled().rows[at], threshold_of(chance));
       for (int h = 0; h < heads(); ++h) {
         c_.shares_of(h)[place] = std::min(shares[h * block], certain_share);
-        c_.logs_of(h)[at] = -infinity;
+        c_.settled().logs_of(h)[at] = -infinity;
       }
     }
   }

@@ -41,24 +41,32 @@ private:
   std::uint64_t first_ = ~std::uint64_t{0} - held;
 };
 
-/// Numbers `random_stream::u32` first .. first + out.size() - 1, the same on every kernel row.
-inline void fill_numbers(const random_stream& stream, std::uint64_t first,
-                         std::span<std::uint32_t> out) noexcept {
+/// The random number of a row, uniform on 0 .. 2^32 - 1: its upper half is one of the two halves, the lower one
+/// first, of a number of the stream, its lower half that of a number 2^62 further on. So most numbers cost half.
+inline std::uint32_t sampling_number(const random_stream& stream, std::uint64_t row) noexcept {
+  const std::uint32_t pair = stream.u32(row / 2);
+  const std::uint32_t high = row % 2 == 0 ? pair << 16U : pair & 0xFFFF0000U;
+  return high | (stream.u32(row + (std::uint64_t{1} << 62U)) & 0xFFFFU);
+}
+
+/// Upper halves of the `sampling_number` of rows first .. first + out.size() - 1, the same on every kernel row.
+inline void fill_high_halves(const random_stream& stream, std::uint64_t first,
+                             std::span<std::uint16_t> out) noexcept {
   constexpr std::size_t most = 256;
   const kernels::table& kernels = kernels::active();
-  std::uint64_t words[most / 2 + 2];
+  std::uint64_t words[most / 4 + 2];
   for (std::size_t at = 0; at < out.size(); at += most) {
     const std::size_t count = std::min(most, out.size() - at);
     const std::uint64_t from = first + at;
-    const std::size_t ahead = from % 4;
-    kernels.random_blocks(stream.state().data(), from / 4,
-                          static_cast<index_t>((ahead + count + 3) / 4), words);
+    const std::size_t ahead = from % 8;
+    kernels.random_blocks(stream.state().data(), from / 8,
+                          static_cast<index_t>((ahead + count + 7) / 8), words);
     if constexpr (std::endian::native == std::endian::little)
-      std::memcpy(out.data() + at, reinterpret_cast<const char*>(words) + 4 * ahead, 4 * count);
+      std::memcpy(out.data() + at, reinterpret_cast<const char*>(words) + 2 * ahead, 2 * count);
     else
       for (std::size_t i = 0; i < count; ++i)
         out[at + i] =
-            static_cast<std::uint32_t>(words[(ahead + i) / 2] >> (32 * ((ahead + i) % 2)));
+            static_cast<std::uint16_t>(words[(ahead + i) / 4] >> (16 * ((ahead + i) % 4)));
   }
 }
 

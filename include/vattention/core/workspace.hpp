@@ -3,6 +3,10 @@
 /// All scratch memory of a call, owned by the caller and reused by the next one.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "vattention/attention/partial.hpp"
@@ -14,7 +18,6 @@
 #include "vattention/core/predictions.hpp"
 #include "vattention/core/share_histogram.hpp"
 #include "vattention/core/team.hpp"
-#include "vattention/core/weight_sum.hpp"
 
 namespace vattn {
 
@@ -37,15 +40,35 @@ private:
   std::vector<T> items_;
 };
 
+/// Rates at which rows are reached [natural logarithms]: a row of log-weight t at the predictor's first level is if
+/// log u <= max(weight + t, even), and up to its reach beyond.
+struct reach_rates {
+  double weight = -std::numeric_limits<double>::infinity();
+  double even = -std::numeric_limits<double>::infinity();
+
+  bool cover(const reach_rates& other) const noexcept {
+    return other.weight <= weight && other.even <= even;
+  }
+  void raise(const reach_rates& to) noexcept {
+    weight = std::max(weight, to.weight);
+    even = std::max(even, to.even);
+  }
+  reach_rates times(double factor) const noexcept {
+    return {weight + std::log(factor), even + std::log(factor)};
+  }
+};
+
 /// A head's place in a sample in proportion to predicted weight, see `poisson_sample`.
 struct poisson_scale {
-  /// c, the rows expected at it, and the largest scale whose rows have been searched for.
-  double scale = 0.0, size = 0.0, searched = 0.0;
-  /// Of each level: the largest log-weight (of the first look, at the second level), and (1 - floor) / sum of
-  /// weights relative to it; 0 without one.
+  /// c, and the rows expected at it.
+  double scale = 0.0, size = 0.0;
+  /// Of each level: the largest log-weight (of the first look), and (1 - floor) / sum of weights relative to it; 0
+  /// without one.
   double largest[2] = {}, per_sum[2] = {};
   /// Of two levels: how far the second one may raise a row, see `proposes_weights`.
   float reach = 0.0F;
+  /// Rates whose rows have all been found, and, of two levels, whose rows have all been refined.
+  reach_rates searched, settled;
 };
 
 /// A head's place in a sample in proportion to upper bounds, see `bounded_sample`.
@@ -54,33 +77,74 @@ struct bounded_scale {
   double scale = 0.0, reference = 0.0, next_reference = 0.0, largest = 0.0;
 };
 
-/// Rows within reach of a sample in proportion to predicted weight, in the order in which they were found:
-/// their random numbers, and logarithms of their proposals `[g x n]`, -inf once they are drawn.
-struct waiting_rows {
+/// Rows within reach of a sample in proportion to predicted weight: the upper halves of their random numbers, and a
+/// logarithm for each head, `[g x stride]`.
+struct reached_rows {
   scratch<row_t> rows;
-  scratch<std::uint32_t> numbers;
+  scratch<std::uint16_t> numbers;
   scratch<float> logs;
-  /// The last `count - settled` are those that the last search found.
-  index_t count = 0, settled = 0;
+  index_t count = 0, stride = 0;
+
+  float* logs_of(int h) noexcept { return logs.data() + h * stride; }
+  const float* logs_of(int h) const noexcept { return logs.data() + h * stride; }
+  /// Empty, with room for `room` rows. Allocates only if it never was as large.
+  void reset(int heads, index_t room) {
+    rows.reserve(room);
+    numbers.reserve(room);
+    logs.reserve(heads * room);
+    count = 0;
+    stride = room;
+  }
+  /// Appends the entries of a list at the places `list`, counted from `first`.
+  void append(const reached_rows& other, index_t first, std::span<const row_t> list,
+              int heads) noexcept {
+    const auto copy = [&](const auto* from, auto* to) {
+      for (const row_t place : list) *to++ = from[place];
+    };
+    copy(other.rows.data() + first, rows.data() + count);
+    copy(other.numbers.data() + first, numbers.data() + count);
+    for (int h = 0; h < heads; ++h) copy(other.logs_of(h) + first, logs_of(h) + count);
+    count += static_cast<index_t>(list.size());
+  }
+  /// Takes out the entries at the places `list`, counted from `first` and ascending: the last ones fill the gaps.
+  void remove(index_t first, std::span<const row_t> list, int heads) noexcept {
+    const index_t left = count - static_cast<index_t>(list.size());
+    const auto fill = [&](auto* all) {
+      index_t last = count;
+      for (std::size_t i = list.size(); i > 0; --i) all[first + list[i - 1]] = all[--last];
+    };
+    fill(rows.data());
+    fill(numbers.data());
+    for (int h = 0; h < heads; ++h) fill(logs_of(h));
+    count = left;
+  }
+  /// Appends the `size` entries that lie from place `from` on.
+  void close_up(index_t from, index_t size, int heads) noexcept {
+    const auto move = [&](auto* all) { std::copy(all + from, all + from + size, all + count); };
+    move(rows.data());
+    move(numbers.data());
+    for (int h = 0; h < heads; ++h) move(logs_of(h));
+    count += size;
+  }
 };
 
 /// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
-/// permutation; one of unequal probabilities its numbers, keys and shares.
+/// permutation; one of unequal probabilities its shares and the rows it may take.
 struct draw_state {
   permutation order;
   index_set ranks;
   /// Eight numbers a query head, the sampler's own.
   scratch<double> constants;
 
-  // in proportion to predicted weight: random numbers [n], g of the drawn rows [g x n], the rows that were ever
-  // within reach, sums of the weights of each chunk of rows
-  scratch<std::uint32_t> numbers;
+  // in proportion to predicted weight: g of the drawn rows [g x n]; the rows ever found; those that wait, with their
+  // log-weights at the predictor's first level; those settled, with the logarithms of their proposals, -inf once
+  // they are drawn; and how many were refined
   scratch<float> shares;
   index_set met;
-  waiting_rows waiting;
+  reached_rows waiting, settled;
+  index_t refined = 0;
   scratch<double> histograms;
   scratch<poisson_scale> scales;
-  scratch<weight_sum> chunk_weights;
 
   // in proportion to upper bounds: norms of the values [n]; `met` holds the rows of the last look
   scratch<bounded_scale> bounded;
@@ -120,6 +184,7 @@ public:
     draws.order.reserve(rows);
     draws.ranks.reset(rows);
     draws.constants.reserve(8 * g);
+    draws.refined = 0;
     if (scored) reserve_scores(g, rows);
     addresses.reserve(block + upcoming);
     value_copies.reserve(block * value_dim);
@@ -156,13 +221,11 @@ public:
 
   /// Makes room for a sample in proportion to predicted weight.
   void reserve_proposals(int heads, index_t rows) {
-    draws.numbers.reserve(rows);
     draws.shares.reserve(heads * rows);
-    draws.waiting.rows.reserve(rows);
-    draws.waiting.numbers.reserve(rows);
-    draws.waiting.logs.reserve(heads * rows);
+    draws.waiting.reset(heads,
+                        2 * rows);  // what was found before, and what each row may add in a search
+    draws.settled.reset(heads, rows);
     draws.scales.reserve(heads);
-    draws.chunk_weights.reserve(heads * row_chunks(rows).count());
     reserve_looks(heads, rows);
   }
 

@@ -180,7 +180,7 @@ private:
       series.usable = series.usable && c.status != status::exact;
       const auto drawn = static_cast<double>(c.rows_sampled);
       sum.rows += drawn;
-      sum.records += static_cast<double>(ws_.draws.met.size());
+      sum.records += static_cast<double>(ws_.draws.refined);
       sum.looks += c.looks;
       // Earlier looks had less: about half as much at the first one, nearly all from the second on.
       sum.summed += drawn * (c.looks == 1 ? 1.0 : 0.75 * c.looks);

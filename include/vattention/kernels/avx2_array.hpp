@@ -10,6 +10,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <limits>
@@ -83,10 +85,14 @@ VATTN_AVX2 inline double exp_shifted(const float* x, index_t count, float shift,
   alignas(32) double lane[4];
   _mm256_store_pd(lane, _mm256_add_pd(low, high));
   double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
-  for (; i < count; ++i) {
-    const float e = _mm256_cvtss_f32(exp_of(_mm256_sub_ps(_mm256_set1_ps(x[i]), minus)));
-    if (out != nullptr) out[i] = e;
-    sum += static_cast<double>(e);
+  if (i < count) {
+    alignas(32) float rest[8] = {};
+    std::copy(x + i, x + count, rest);
+    _mm256_store_ps(rest, exp_of(_mm256_sub_ps(_mm256_load_ps(rest), minus)));
+    for (const float* e = rest; i < count; ++i, ++e) {
+      if (out != nullptr) out[i] = *e;
+      sum += static_cast<double>(*e);
+    }
   }
   _mm256_zeroupper();
   return sum;
@@ -112,16 +118,33 @@ VATTN_AVX2 inline void scale_sums(const std::int32_t* sums, const std::uint16_t*
   scalar::scale_sums(sums + i, factors + i, count - i, times, plus, step, offset, out + i);
 }
 
+/// For each set of eight lanes: their numbers, ascending, a byte each.
+inline constexpr std::array<std::uint64_t, 256> lanes_of = [] {
+  std::array<std::uint64_t, 256> all{};
+  for (std::size_t set = 0; set < all.size(); ++set)
+    for (std::uint64_t lane = 0, place = 0; lane < 8; ++lane)
+      if ((set >> lane & 1U) != 0) all[set] |= lane << (8 * place++);
+  return all;
+}();
+
+/// Writes first + k for the lanes k of `hits`, ascending, and returns their number. Always writes eight numbers.
+VATTN_AVX2 VATTN_ALWAYS_INLINE index_t store_hits(unsigned hits, index_t first,
+                                                  row_t* out) noexcept {
+  const __m128i lanes = _mm_cvtsi64_si128(static_cast<long long>(lanes_of[hits]));
+  const __m256i rows =
+      _mm256_add_epi32(_mm256_cvtepu8_epi32(lanes), _mm256_set1_epi32(static_cast<int>(first)));
+  _mm256_storeu_si256(static_cast<__m256i*>(static_cast<void*>(out)), rows);
+  return std::popcount(hits);
+}
+
 VATTN_AVX2 inline index_t not_below(const float* x, index_t count, float threshold,
                                     row_t* out) noexcept {
   const __m256 least = _mm256_set1_ps(threshold);
   index_t found = 0;
   index_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    auto hits = static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), least, _CMP_NLT_UQ)));
-    for (; hits != 0; hits &= hits - 1)
-      out[found++] = static_cast<row_t>(i + std::countr_zero(hits));
+    const int hits = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), least, _CMP_NLT_UQ));
+    found += store_hits(static_cast<unsigned>(hits), i, out + found);
   }
   for (; i < count; ++i)
     if (!(x[i] < threshold)) out[found++] = static_cast<row_t>(i);
@@ -129,36 +152,63 @@ VATTN_AVX2 inline index_t not_below(const float* x, index_t count, float thresho
   return found;
 }
 
-/// Four blocks of Philox4x32-10 at a time, one in each 64-bit lane, of which only the low half counts:
-/// the multiplication takes no more.
-VATTN_AVX2 inline void random_blocks(const std::uint32_t* stream, std::uint64_t first,
-                                     index_t count, std::uint64_t* out) noexcept {
-  const __m256i even = _mm256_set1_epi64x(0xD2511F53), odd = _mm256_set1_epi64x(0xCD9E8D57);
-  const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
-  index_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const std::uint64_t block = first + static_cast<std::uint64_t>(i);
-    const __m256i number = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<long long>(block)),
-                                            _mm256_setr_epi64x(0, 1, 2, 3));
-    __m256i c0 = number, c1 = _mm256_srli_epi64(number, 32);
-    __m256i c2 = _mm256_set1_epi64x(stream[2]), c3 = _mm256_set1_epi64x(stream[3]);
-    std::uint32_t key0 = stream[0], key1 = stream[1];
-    for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9U, key1 += 0xBB67AE85U) {
-      const __m256i a = _mm256_mul_epu32(c0, even), b = _mm256_mul_epu32(c2, odd);
-      c0 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(b, 32), c1),
-                            _mm256_set1_epi64x(key0));
-      c2 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(a, 32), c3),
-                            _mm256_set1_epi64x(key1));
-      c1 = b;
-      c3 = a;
-    }
+/// Four blocks of Philox4x32-10, one in each 64-bit lane, of which only the low half counts: the multiplication
+/// takes no more.
+struct philox_blocks {
+  __m256i c0, c1, c2, c3;
+
+  VATTN_AVX2 VATTN_ALWAYS_INLINE void start(const std::uint32_t* stream,
+                                            std::uint64_t block) noexcept {
+    c0 = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<long long>(block)),
+                          _mm256_setr_epi64x(0, 1, 2, 3));
+    c1 = _mm256_srli_epi64(c0, 32);
+    c2 = _mm256_set1_epi64x(stream[2]);
+    c3 = _mm256_set1_epi64x(stream[3]);
+  }
+  VATTN_AVX2 VATTN_ALWAYS_INLINE void turn(__m256i key0, __m256i key1) noexcept {
+    const __m256i a = _mm256_mul_epu32(c0, _mm256_set1_epi64x(0xD2511F53));
+    const __m256i b = _mm256_mul_epu32(c2, _mm256_set1_epi64x(0xCD9E8D57));
+    c0 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(b, 32), c1), key0);
+    c2 = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(a, 32), c3), key1);
+    c1 = b;
+    c3 = a;
+  }
+  VATTN_AVX2 VATTN_ALWAYS_INLINE void store(std::uint64_t* out) const noexcept {
+    const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
     const __m256i x = _mm256_or_si256(_mm256_and_si256(c0, low), _mm256_slli_epi64(c1, 32));
     const __m256i y = _mm256_or_si256(_mm256_and_si256(c2, low), _mm256_slli_epi64(c3, 32));
     const __m256i front = _mm256_unpacklo_epi64(x, y), back = _mm256_unpackhi_epi64(x, y);
-    auto* at = static_cast<__m256i*>(static_cast<void*>(out + 2 * i));
+    auto* at = static_cast<__m256i*>(static_cast<void*>(out));
     _mm256_storeu_si256(at, _mm256_permute2x128_si256(front, back, 0x20));
     _mm256_storeu_si256(at + 1, _mm256_permute2x128_si256(front, back, 0x31));
   }
+};
+
+/// `Together` times four blocks: each waits for its own products alone.
+template <int Together>
+VATTN_AVX2 VATTN_ALWAYS_INLINE void philox_some(const std::uint32_t* stream, std::uint64_t first,
+                                                std::uint64_t* out) noexcept {
+  philox_blocks some[std::size_t{Together}];
+  VATTN_UNROLL
+  for (int k = 0; k < Together; ++k)
+    some[k].start(stream, first + static_cast<std::uint64_t>(4 * k));
+  std::uint32_t key0 = stream[0], key1 = stream[1];
+  for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9U, key1 += 0xBB67AE85U) {
+    const __m256i even = _mm256_set1_epi64x(key0), odd = _mm256_set1_epi64x(key1);
+    VATTN_UNROLL
+    for (auto& blocks : some) blocks.turn(even, odd);
+  }
+  VATTN_UNROLL
+  for (int k = 0; k < Together; ++k) some[k].store(out + 8 * k);
+}
+
+VATTN_AVX2 inline void random_blocks(const std::uint32_t* stream, std::uint64_t first,
+                                     index_t count, std::uint64_t* out) noexcept {
+  index_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    philox_some<4>(stream, first + static_cast<std::uint64_t>(i), out + 2 * i);
+  for (; i + 4 <= count; i += 4)
+    philox_some<1>(stream, first + static_cast<std::uint64_t>(i), out + 2 * i);
   _mm256_zeroupper();
   scalar::random_blocks(stream, first + static_cast<std::uint64_t>(i), count - i, out + 2 * i);
 }

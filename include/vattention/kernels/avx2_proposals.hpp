@@ -10,11 +10,11 @@
 
 #include <immintrin.h>
 
-#include <bit>
 #include <cstdint>
 #include <limits>
 
 #include "vattention/kernels/avx2.hpp"
+#include "vattention/kernels/avx2_array.hpp"
 #include "vattention/kernels/scalar_proposals.hpp"
 #include "vattention/kernels/terms.hpp"
 
@@ -74,23 +74,22 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256 reached(__m256 t, const reach_terms& by, _
 
 VATTN_AVX2 inline index_t within_reach(const float* t, index_t t_stride, int heads,
                                        const reach_terms* by, const float* norms,
-                                       const std::uint32_t* numbers, index_t count,
+                                       const std::uint16_t* numbers, index_t count,
                                        row_t* out) noexcept {
   const __m256 bias = _mm256_set1_ps(158.0F + reach_margin);
   index_t found = 0;
   index_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    const __m256i number =
-        _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(numbers + i)));
-    const __m256 half = _mm256_cvtepi32_ps(_mm256_srli_epi32(number, 1));
+    const __m256i number = _mm256_cvtepu16_epi32(
+        _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(numbers + i))));
+    const __m256 half = _mm256_cvtepi32_ps(_mm256_slli_epi32(number, 15));
     const __m256 least = _mm256_fmsub_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(half)),
                                          _mm256_set1_ps(0x1p-23F), bias);
     const __m256 norm = norms == nullptr ? _mm256_setzero_ps() : _mm256_loadu_ps(norms + i);
     __m256 any = _mm256_setzero_ps();
     for (int h = 0; h < heads; ++h)
       any = _mm256_or_ps(any, reached(_mm256_loadu_ps(t + h * t_stride + i), by[h], norm, least));
-    for (auto hits = static_cast<unsigned>(_mm256_movemask_ps(any)); hits != 0; hits &= hits - 1)
-      out[found++] = static_cast<row_t>(i + std::countr_zero(hits));
+    found += store_hits(static_cast<unsigned>(_mm256_movemask_ps(any)), i, out + found);
   }
   _mm256_zeroupper();
   const index_t more =

@@ -93,6 +93,7 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE void scan_words(const scan_pass& p, const std::ui
   for (auto& s : pairs) s = _mm256_setzero_si256();
   for (index_t t = first; t < last; ++t) {
     const auto* at = static_cast<const __m256i*>(static_cast<const void*>(codes + t * 64));
+    __builtin_prefetch(codes + t * 64 + 4096, 0, 3);
     const __m256i word[2] = {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
     VATTN_UNROLL
     for (int field = 0; field < 8 / Bits; ++field) {

@@ -76,7 +76,7 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __mmask16 reached(__m512 t, const reach_terms& 
 
 VATTN_AVX512 inline index_t within_reach(const float* t, index_t t_stride, int heads,
                                          const reach_terms* by, const float* norms,
-                                         const std::uint32_t* numbers, index_t count,
+                                         const std::uint16_t* numbers, index_t count,
                                          row_t* out) noexcept {
   const __m512i step = _mm512_set1_epi32(16);
   const __m512 bias = _mm512_set1_ps(158.0F + reach_margin);
@@ -84,8 +84,8 @@ VATTN_AVX512 inline index_t within_reach(const float* t, index_t t_stride, int h
   index_t found = 0;
   for (index_t i = 0; i < count; i += 16) {
     const __mmask16 lanes = low_mask(count - i);
-    const __m512i number = _mm512_maskz_loadu_epi32(lanes, numbers + i);
-    const __m512 half = _mm512_cvtepi32_ps(_mm512_srli_epi32(number, 1));
+    const __m512i number = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, numbers + i));
+    const __m512 half = _mm512_cvtepi32_ps(_mm512_slli_epi32(number, 15));
     const __m512 least = _mm512_fmsub_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(half)),
                                          _mm512_set1_ps(0x1p-23F), bias);
     const __m512 norm =

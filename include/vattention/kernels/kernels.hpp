@@ -85,11 +85,11 @@ struct table {
 
   /// The rows that a draw may take: writes all positions i, ascending, at which for some head
   ///   max(slope (t[h * t_stride + i] - shift_h) + rise_h, floor_h) + reach_h * norms[i] >= log2 u_i,
-  /// u_i = (numbers[i] + 1) / 2^32 and slope = log2 e, and where t is NaN; returns their number. A superset:
-  /// no such row is left out, whatever the rounding, and of others those that miss by up to 7 % of u, or by
-  /// a hair. `norms` may be null for no reach; `out` has room for `count`; sums are below 2^16 in size.
+  /// u_i = (numbers[i] 2^16 + 1) / 2^32 and slope = log2 e, and where t is NaN; returns their number. A
+  /// superset: no such row is left out, whatever the rounding, and of others those that miss by up to 7 % of u,
+  /// or by a hair. `norms` may be null for no reach; `out` has room for `count`; sums are below 2^16 in size.
   index_t (*within_reach)(const float* t, index_t t_stride, int heads, const reach_terms* by,
-                          const float* norms, const std::uint32_t* numbers, index_t count,
+                          const float* norms, const std::uint16_t* numbers, index_t count,
                           row_t* out) noexcept;
 
   /// Logarithms of proposals from log-weights of one level, or of two where `finer` is not null:

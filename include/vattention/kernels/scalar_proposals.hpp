@@ -37,15 +37,15 @@ inline void byte_norms(const std::uint8_t* bytes, index_t count, float* out) noe
   for (index_t i = 0; i < count; ++i) out[i] = byte_norm(bytes[i]);
 }
 
-/// A lower bound of log2((number + 1) / 2^32), at most .09 below it: the exponent and the fraction of a
-/// float read as one number.
-inline float log2_below(std::uint32_t number) noexcept {
-  const auto half = static_cast<float>(static_cast<std::int32_t>(number >> 1U));
+/// A lower bound of log2((number 2^16 + 1) / 2^32), at most .09 below it: the exponent and the fraction of a float
+/// read as one number.
+inline float log2_below(std::uint16_t number) noexcept {
+  const auto half = static_cast<float>(static_cast<std::int32_t>(number) << 15);
   return static_cast<float>(std::bit_cast<std::int32_t>(half)) * 0x1p-23F - 158.0F;
 }
 
 inline index_t within_reach(const float* t, index_t t_stride, int heads, const reach_terms* by,
-                            const float* norms, const std::uint32_t* numbers, index_t count,
+                            const float* norms, const std::uint16_t* numbers, index_t count,
                             row_t* out) noexcept {
   index_t found = 0;
   for (index_t i = 0; i < count; ++i) {

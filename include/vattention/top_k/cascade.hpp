@@ -100,9 +100,19 @@ public:
   static constexpr int levels = 2;
   proposal_level level(int number) const noexcept { return {.floor = number == 0 ? 0.1 : 0.05}; }
   template <cache_view View>
-  void propose(const attention_call<View>& call, const cascade_index& index,
+  index_t picks(const attention_call<View>& call) const noexcept {
+    return coarse_.picks(call);
+  }
+  template <cache_view View>
+  void prepare(const attention_call<View>& call, const cascade_index& index,
                workspace& ws) const noexcept {
-    coarse_.propose(call, index.coarse(), ws);
+    coarse_.prepare(call, index.coarse(), ws);
+  }
+  template <cache_view View>
+  void propose(const attention_call<View>& call, const cascade_index& index, index_t at,
+               index_t count, float* out, index_t stride, const workspace& ws,
+               workspace& scratch) const noexcept {
+    coarse_.propose(call, index.coarse(), at, count, out, stride, ws, scratch);
   }
   template <cache_view View>
   float reach(const attention_call<View>& call, int h) const noexcept {
@@ -116,13 +126,13 @@ public:
   }
   template <cache_view View>
   void refine(const attention_call<View>& call, const cascade_index& index,
-              std::span<const row_t> rows, float* out, index_t stride, const workspace& ws,
-              workspace& scratch) const noexcept {
+              std::span<const row_t> rows, const float* first, index_t first_stride, float* out,
+              index_t stride, const workspace& ws, workspace& scratch) const noexcept {
     for (std::size_t at = 0; at < rows.size(); at += batch) {
       const std::size_t end = std::min(at + batch, rows.size());
       refine_batch(call, index, rows.subspan(at, end - at),
                    rows.subspan(end, std::min<std::size_t>(workspace::upcoming, rows.size() - end)),
-                   out + at, stride, ws, scratch);
+                   first + at, first_stride, out + at, stride, ws, scratch);
     }
   }
   template <cache_view View>
@@ -136,8 +146,9 @@ private:
 
   template <cache_view View>
   void refine_batch(const attention_call<View>& call, const cascade_index& index,
-                    std::span<const row_t> rows, std::span<const row_t> next, float* out,
-                    index_t stride, const workspace& ws, workspace& scratch) const noexcept {
+                    std::span<const row_t> rows, std::span<const row_t> next, const float* first,
+                    index_t first_stride, float* out, index_t stride, const workspace& ws,
+                    workspace& scratch) const noexcept {
     const code_records& fine = index.fine();
     const code_book& book = fine.book();
     const auto count = static_cast<index_t>(rows.size());
@@ -164,21 +175,19 @@ private:
                               count, book.level_times(),
                               book.level_plus() * static_cast<std::int32_t>(terms[1]), terms[0],
                               0.0F, t);
-      add_fine(call, h, rows, spreads, norms, terms[3], t, ws);
+      add_fine(call, h, rows, spreads, norms, terms[3], first + h * first_stride, t);
     }
   }
 
   /// From products of what the scan's code leaves over to log-weights.
   template <cache_view View>
   void add_fine(const attention_call<View>& call, int h, std::span<const row_t> rows,
-                const float* spreads, const float* norms, float per_square, float* t,
-                const workspace& ws) const noexcept {
-    const float* seen = ws.seen.scores(h).data();
+                const float* spreads, const float* norms, float per_square, const float* first,
+                float* t) const noexcept {
     float logit[batch];
-    for (std::size_t i = 0; i < rows.size(); ++i) logit[i] = seen[rows[i]];
     const tempering by = coarse_.tempered();
     for (std::size_t i = 0; i < rows.size(); ++i)
-      logit[i] = untempered(logit[i], spreads[i], by, per_square);
+      logit[i] = untempered(first[i], spreads[i], by, per_square);
     if (call.queries.logits.softcap == 0.0F) {
       for (std::size_t i = 0; i < rows.size(); ++i) t[i] = logit[i] + call.scale * t[i];
     } else {

@@ -44,7 +44,7 @@ public:
         call.to_logits(h, score, count, [=](index_t i) { return at + i; });
       }
     });
-    index.values().mark(call.visible, seen);
+    index.values().mark(0, call.visible, seen.scores(0).data(), seen.rows(), call.heads());
   }
 
   /// Sound bounds of every visible row's logit for one head, `[visible]` each: lower <= logit <=
@@ -102,33 +102,37 @@ public:
   proposal_level level(int /*number*/) const noexcept {
     return {.floor = book_.bits() == 1 ? 0.1 : 0.05};
   }
-  /// Log-weights of all visible rows into ws.seen: `predict` and `temper_scores`, a block at a time. Where a
-  /// logit is no more than scale times q.k, both are one kernel.
   template <cache_view View>
-  void propose(const attention_call<View>& call, const key_code_index& index,
+  index_t picks(const attention_call<View>& call) const noexcept {
+    return k_.of(call.visible);
+  }
+  template <cache_view View>
+  void prepare(const attention_call<View>& call, const key_code_index& index,
                workspace& ws) const noexcept {
-    kernels::weigh_terms terms[workspace::most_heads];
+    for (int h = 0; h < call.heads(); ++h) code_query(call, index, h, ws);
+  }
+  /// Log-weights of a block of rows: what `predict` does, tempered. Where a logit is no more than scale times q.k,
+  /// both are one kernel.
+  template <cache_view View>
+  void propose(const attention_call<View>& call, const key_code_index& index, index_t at,
+               index_t count, float* out, index_t stride, const workspace& ws,
+               workspace& scratch) const noexcept {
+    float norms[workspace::block];
+    scan_block(call, index, call.heads(), at, count, ws, scratch);
+    index.error_norms(at, count, norms);
+    const bool scales_only = call.scales_only(at + count);
     for (int h = 0; h < call.heads(); ++h) {
-      code_query(call, index, h, ws);
-      terms[h] = terms_of(call, h, ws);
-    }
-    for_blocks(call, ws, [&](workspace& scratch, index_t at, index_t count) {
-      float norms[workspace::block];
-      scan_block(call, index, call.heads(), at, count, ws, scratch);
-      index.error_norms(at, count, norms);
-      for (int h = 0; h < call.heads(); ++h) {
-        float* t = ws.seen.scores(h).data() + at;
-        if (call.scales_only(at + count)) {
-          call.kernels.weigh_sums(scratch.code_dots.data() + h * workspace::block,
-                                  index.factors() + at, norms, count, terms[h], t);
-          continue;
-        }
-        product_block(call, index, h, at, count, t, ws, scratch);
-        call.to_logits(h, t, count, [=](index_t i) { return at + i; });
-        temper_scores(t, norms, count, tempered(), error_scale_of(h, ws));
+      float* t = out + h * stride;
+      if (scales_only) {
+        call.kernels.weigh_sums(scratch.code_dots.data() + h * workspace::block,
+                                index.factors() + at, norms, count, terms_of(call, h, ws), t);
+        continue;
       }
-    });
-    index.values().mark(call.visible, ws.seen);
+      product_block(call, index, h, at, count, t, ws, scratch);
+      call.to_logits(h, t, count, [=](index_t i) { return at + i; });
+      temper_scores(t, norms, count, tempered(), error_scale_of(h, ws));
+    }
+    index.values().mark(at, count, out, stride, call.heads());
   }
   /// How a log-weight follows from a predicted logit.
   tempering tempered() const noexcept {
@@ -141,7 +145,7 @@ public:
     return bytes_scanned(call) + (book_.bits() <= 2 ? 1 : 2) * call.visible;
   }
 
-  /// `error_scale` of a head of the call that `predict` or `propose` saw last.
+  /// `error_scale` of a head of the call that `predict` or `prepare` saw last.
   static float error_scale_of(int h, const workspace& ws) noexcept {
     return ws.query_terms[4 * h + 3];
   }

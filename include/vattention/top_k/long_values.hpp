@@ -3,11 +3,12 @@
 /// Rows whose values are much longer than the others': what a predictor that looks at keys cannot know of.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "vattention/core/predictions.hpp"
+#include "vattention/core/kv_view.hpp"
 #include "vattention/kernels/convert.hpp"
 
 namespace vattn::top_k {
@@ -56,14 +57,15 @@ public:
     return rows_ == 0 ? 0.0 : squares_ / static_cast<double>(rows_);
   }
 
-  /// Marks the listed rows as rows that must be read, but for heads that do not see them.
-  void mark(index_t visible, predictions& seen) const noexcept {
-    for (const row_t row : listed_) {
-      if (row >= visible) break;
-      for (int h = 0; h < seen.heads(); ++h)
-        if (float& score = seen.scores(h)[row]; score > -std::numeric_limits<float>::infinity())
+  /// Marks those of rows [at, at + count) that are listed as rows that must be read, but for heads that do not see
+  /// them: their scores `[heads x stride]` become NaN.
+  void mark(index_t at, index_t count, float* scores, index_t stride, int heads) const noexcept {
+    auto row = std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(at));
+    for (; row != listed_.end() && static_cast<index_t>(*row) < at + count; ++row)
+      for (int h = 0; h < heads; ++h)
+        if (float& score = scores[h * stride + static_cast<index_t>(*row) - at];
+            score > -std::numeric_limits<float>::infinity())
           score = std::numeric_limits<float>::quiet_NaN();
-    }
   }
 
 private:

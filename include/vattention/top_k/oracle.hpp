@@ -23,19 +23,11 @@ public:
   no_index make_index(index_t /*key_dim*/) const noexcept { return {}; }
 
   template <cache_view View>
-  void predict(const attention_call<View>& call, const no_index& /*index*/, predictions& seen,
+  void predict(const attention_call<View>& call, const no_index& index, predictions& seen,
                workspace& ws) const noexcept {
-    const index_t stride = seen.rows();
-    for (index_t at = 0; at < call.visible; at += workspace::block) {
-      const index_t count = std::min(workspace::block, call.visible - at);
-      for (index_t i = 0; i < count; ++i)
-        ws.addresses[i] = call.kv.key_row(static_cast<row_t>(at + i));
-      call.kernels.dot_rows(call.kv.key_type(), ws.addresses.data(), count, 0, call.kv.key_dim(),
-                            call.queries.data, call.queries.stride, call.heads(),
-                            seen.scores(0).data() + at, stride);
-      for (int h = 0; h < call.heads(); ++h)
-        call.to_logits(h, seen.scores(h).data() + at, count, [=](index_t i) { return at + i; });
-    }
+    for (index_t at = 0; at < call.visible; at += workspace::block)
+      propose(call, index, at, std::min(workspace::block, call.visible - at),
+              seen.scores(0).data() + at, seen.rows(), ws, ws);
   }
 
   template <cache_view View>
@@ -54,9 +46,22 @@ public:
   static constexpr int levels = 1;
   proposal_level level(int /*number*/) const noexcept { return {}; }
   template <cache_view View>
-  void propose(const attention_call<View>& call, const no_index& index,
-               workspace& ws) const noexcept {
-    predict(call, index, ws.seen, ws);
+  index_t picks(const attention_call<View>& call) const noexcept {
+    return k_.of(call.visible);
+  }
+  template <cache_view View>
+  void prepare(const attention_call<View>& /*call*/, const no_index& /*index*/,
+               workspace& /*ws*/) const noexcept {}
+  template <cache_view View>
+  void propose(const attention_call<View>& call, const no_index& /*index*/, index_t at,
+               index_t count, float* out, index_t stride, const workspace& /*ws*/,
+               workspace& scratch) const noexcept {
+    for (index_t i = 0; i < count; ++i)
+      scratch.addresses[i] = call.kv.key_row(static_cast<row_t>(at + i));
+    call.kernels.dot_rows(call.kv.key_type(), scratch.addresses.data(), count, 0, call.kv.key_dim(),
+                          call.queries.data, call.queries.stride, call.heads(), out, stride);
+    for (int h = 0; h < call.heads(); ++h)
+      call.to_logits(h, out + h * stride, count, [=](index_t i) { return at + i; });
   }
   template <cache_view View>
   index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {
