@@ -150,8 +150,8 @@ TEST_CASE("rates of reach cover what is not larger, and grow") {
   rates.raise({-4.0, -4.0});
   CHECK(rates.weight == -3.0);
   CHECK(rates.even == -4.0);
-  CHECK(rates.times(std::exp(1.0)).weight == Approx(-2.0));
-  CHECK(rates.times(std::exp(1.0)).even == Approx(-3.0));
+  CHECK(rates.within({-5.0, -1.0}).weight == -5.0);
+  CHECK(rates.within({-5.0, -1.0}).even == -4.0);
 }
 
 TEST_CASE("a call that scores no rows needs no scores") {

@@ -67,7 +67,10 @@ public:
     const index_t pilot = read_pilot();
     for (int h = 0; h < heads(); ++h) guess(h, pilot, static_cast<double>(size));
     pass_over_rows();
-    for (int h = 0; h < heads(); ++h) weigh_found(h, pilot);
+    for (int h = 0; h < heads(); ++h) {
+      weigh_found(h, pilot);
+      set_size(h, static_cast<double>(size));
+    }
     if constexpr (levels > 1) refine_first();
   }
 
@@ -165,9 +168,13 @@ private:
     constexpr index_t size = 4 * kernels::code_block;  // long enough for the memory to follow
     const index_t blocks = (rows() + size - 1) / size;
     const index_t wanted = std::min(blocks, pilot_rows / size);
+    const auto first_of = [&](index_t k) { return k * blocks / wanted * size; };
     index_t count = 0;
     for (index_t k = 0; k < wanted; ++k) {
-      const index_t at = k * blocks / wanted * size;
+      const index_t at = first_of(k);
+      if constexpr (requires { d_.predictor.expect(d_.index, at, size); })
+        if (k + 1 < wanted)
+          d_.predictor.expect(d_.index, first_of(k + 1), std::min(size, rows() - first_of(k + 1)));
       const index_t part = std::min(size, rows() - at);
       d_.predictor.propose(d_.call, d_.index, at, part, shares_of(0) + count, rows(), d_.ws, d_.ws);
       for (index_t i = 0; i < part; ++i)
@@ -297,11 +304,12 @@ private:
     weigh(h, {known, static_cast<std::size_t>(count)}, others, each);
   }
 
-  /// The second level of the rows within reach of the guessed scale: its sum and the sizes are estimated from them,
-  /// with the probabilities that they were found with.
+  /// The second level of the rows within reach of the first level's scale: its sum and the sizes are estimated from
+  /// them, with the probabilities that they were found with.
   void refine_first() noexcept {
     float* inverse = d_.ws.squares.data();
-    for (int h = 0; h < heads(); ++h) kept(h).settled = kept(h).searched.times(1.0 / foresight);
+    for (int h = 0; h < heads(); ++h)
+      kept(h).settled = rates_at(h, kept(h).scale).within(kept(h).searched);
     take_reached();
     over_settled(0, [&](workspace& scratch, index_t at, std::span<const row_t> part) {
       const auto count = static_cast<index_t>(part.size());

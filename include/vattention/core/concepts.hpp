@@ -90,6 +90,7 @@ struct proposals {};
 ///                             weigh anything. After `prepare`; called for several blocks at once, with a
 ///                             workspace each for `scratch`, of which draws, drawn, picks, weights and squares
 ///                             are not its own
+///   expect(index, at, count)  optional: asks the memory for what `propose` of these rows will read
 /// and of two levels
 ///   reach(call, head)         times a row's `spread`: logarithm of what level 1 may find the row to be worth
 ///                             over what level 0 says

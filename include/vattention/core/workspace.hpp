@@ -53,8 +53,8 @@ struct reach_rates {
     weight = std::max(weight, to.weight);
     even = std::max(even, to.even);
   }
-  reach_rates times(double factor) const noexcept {
-    return {weight + std::log(factor), even + std::log(factor)};
+  reach_rates within(const reach_rates& most) const noexcept {
+    return {std::min(weight, most.weight), std::min(even, most.even)};
   }
 };
 

@@ -114,6 +114,9 @@ public:
                workspace& scratch) const noexcept {
     coarse_.propose(call, index.coarse(), at, count, out, stride, ws, scratch);
   }
+  void expect(const cascade_index& index, index_t at, index_t count) const noexcept {
+    coarse_.expect(index.coarse(), at, count);
+  }
   template <cache_view View>
   float reach(const attention_call<View>& call, int h) const noexcept {
     return (coarse_bits_ == 1 ? 1.5F : 1.6F) * std::sqrt(error_scale(call, h));

@@ -134,6 +134,9 @@ public:
     }
     index.values().mark(at, count, out, stride, call.heads());
   }
+  void expect(const key_code_index& index, index_t at, index_t count) const noexcept {
+    index.prefetch(at, count);
+  }
   /// How a log-weight follows from a predicted logit.
   tempering tempered() const noexcept {
     return book_.bits() >= 4   ? tempering{1.0F, 1.0F}

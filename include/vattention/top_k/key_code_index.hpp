@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vattention/core/rotation.hpp"
+#include "vattention/kernels/prefetch.hpp"
 #include "vattention/top_k/coded_key.hpp"
 #include "vattention/top_k/error_mean.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
@@ -93,6 +94,17 @@ public:
   const std::uint8_t* codes(int plane, index_t first) const noexcept {
     return codes_[static_cast<std::size_t>(plane)].data() +
            first / kernels::code_block * 64 * book_.words(plane, dim());
+  }
+  /// Asks the memory for what a scan of `count` keys reads.
+  void prefetch(index_t first, index_t count) const noexcept {
+    const index_t blocks = (count + kernels::code_block - 1) / kernels::code_block;
+    for (int plane = 0; plane < book_.planes(); ++plane)
+      kernels::prefetch_lines(codes(plane, first), blocks * 64 * book_.words(plane, dim()), false);
+    kernels::prefetch_lines(factors_.data() + first, 2 * count, false);
+    if (coarse())
+      kernels::prefetch_lines(coarse_errors_.data() + first, count, false);
+    else
+      kernels::prefetch_lines(errors_.data() + first, 2 * count, false);
   }
   /// All factors, as fp16.
   const std::uint16_t* factors() const noexcept { return factors_.data(); }
