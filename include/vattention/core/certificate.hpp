@@ -38,7 +38,7 @@ enum class bound_kind : std::uint8_t {
 enum class basis : std::uint8_t {
   exact,                ///< nothing was left out
   proved,               ///< a theorem without a limit argument
-  measured_per_row,     ///< measured to hold for every (head, query) pair tried
+  measured_per_row,     ///< measured to hold for every (head, query) pair tried, by 60 seeds each
   measured_on_average,  ///< measured to hold over pairs on average; single heads may fail
   unmeasured,           ///< nobody has measured this composition
 };
