@@ -7,9 +7,9 @@ usage() {
 Usage: tests/run.sh [--compiler COMPILER] [--only release|sanitize|aarch64]
 
 Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs every test:
-  release   optimised, warnings are errors; all tests, examples, benchmarks built (these without
-            optimisation, to see that they compile); if a compiler is named, without the benchmarks, the
-            second runs named below and the compilation of each header for itself
+  release   optimised (-O2), warnings are errors; all tests, examples, benchmarks built (these without
+            optimisation, to see that they compile); if a compiler is named, at -O1, without the benchmarks, the
+            statistical tests, the second runs named below and the compilation of each header for itself
   sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
             itself, the examples, the statistical ones and the second run of each program under other kernel rows
             (the tests of the kernels run every row): no different there, and slow
@@ -38,7 +38,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/cmake/setup.sh"
 groups=(build tests bench examples)
 [ "$only" = aarch64 ] && groups=(build tests aarch64)
-options=(-DVATTN_BENCH_UNOPTIMISED=ON)
+options=(-DVATTN_BENCH_UNOPTIMISED=ON "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG")
 without=()
 suffix=
 [ "$only" = aarch64 ] && options=()
@@ -47,7 +47,7 @@ if [ "$only" = aarch64 ] && [ -n "$compiler" ]; then
 fi
 if [ -n "$compiler" ]; then
   suffix=-$(basename "$compiler")
-  options=(-DVATTN_BUILD_BENCH=OFF)
+  options=(-DVATTN_BUILD_BENCH=OFF -DVATTN_STATISTICAL_TESTS=OFF "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG")
   without=(-LE '^isa$' -E '^headers')
   case $compiler in clang++) groups=(clang "${groups[@]}") ;; esac
   export CXX=$compiler
