@@ -2,8 +2,7 @@
 #include "vattention/core/candidate_rows.hpp"
 
 #include "support/catch.hpp"
-#include "support/prepared_call.hpp"
-#include "support/propose_all.hpp"
+#include "support/with_drawing.hpp"
 #include "vattention/top_k/cascade.hpp"
 #include "vattention/top_k/key_code.hpp"
 
@@ -11,22 +10,14 @@ using namespace vattn;
 
 namespace {
 
-/// Calls `check(candidates, c)` for a call of two heads on 5,000 rows, begun for samples of `size` rows.
+/// Calls `check(candidates, c)`, begun for samples of `size` rows.
 template <class Predictor, class Check>
 void with_candidates(const Predictor& predictor, index_t size, Check check) {
-  test::prepared_call c({5000, 64, 2});
-  const kv_view kv = c.view();
-  auto index = predictor.make_index(64);
-  index.append(kv);
-  const query_group queries = c.group();
-  const attention_call<kv_view> call(queries, kv, {.seed = 4});
-  c.begin(true, {0, 1, 2, 4999});
-  test::propose_all(call, predictor, index, c.ws);  // the candidates look for themselves
-  const population rest(call.visible, c.ws.exact);
-  const drawing d{call, rest, predictor, index, c.ws};
-  candidate_rows candidates(d);
-  candidates.begin(size);
-  check(candidates, c);
+  test::with_drawing(predictor, [&](const auto& d, test::prepared_call& c) {
+    candidate_rows candidates(d);
+    candidates.begin(size);
+    check(candidates, c);
+  });
 }
 
 /// The rows of a list, ascending.

@@ -80,3 +80,30 @@ TEST_CASE("shares beyond the ends fall into the last buckets") {
   CHECK(counts[share_histogram::buckets - 1] == 1.0);
   CHECK(counts[0] == 1.0);
 }
+
+TEST_CASE("shares counted an array after the other are those counted at once") {
+  const std::vector<float> g = shares(2.0, 1001);
+  std::vector<double> one(share_histogram::buckets), other(share_histogram::buckets);
+  share_histogram(one.data()).add_all(g);
+  share_counts counts;
+  const std::span<const float> all(g);
+  counts.add(all.first(256));
+  counts.add(all.subspan(256, 3));
+  counts.add(all.subspan(259));
+  counts.add_to(share_histogram(other.data()), 2.0);
+  CHECK(std::accumulate(one.begin(), one.end(), 0.0) > 900.0);
+  for (std::size_t k = 0; k < one.size(); ++k) REQUIRE(other[k] == 2.0 * one[k]);
+}
+
+TEST_CASE("shares counted with weights stand for as many rows") {
+  const std::vector<float> g = shares(2.0, 1001);
+  std::vector<float> weights(g.size());
+  for (std::size_t i = 0; i < g.size(); ++i) weights[i] = static_cast<float>(i % 7) * 0.5F;
+  std::vector<double> one(share_histogram::buckets), other(share_histogram::buckets);
+  for (std::size_t i = 0; i < g.size(); ++i)
+    share_histogram(one.data()).add(g[i], static_cast<double>(weights[i]));
+  share_counts<double> counts;
+  counts.add(g, weights.data());
+  counts.add_to(share_histogram(other.data()), 1.0);
+  for (std::size_t k = 1; k < one.size(); ++k) REQUIRE(other[k] == Approx(one[k]));
+}

@@ -10,14 +10,18 @@
 
 namespace vattn {
 
-/// Writes to `out`, which has room for `rows`, what `list(part, to)` writes to `to` for each of the `row_chunks` of
-/// [0, rows), one after the other: at most as many rows as the part has, and it returns their number. Uses
-/// ws.chunk_counts.
-template <class List>
-index_t list_rows(index_t rows, workspace& ws, row_t* out, const List& list) noexcept {
-  const row_chunks chunks(rows);
+/// All rows whose score is not below the threshold, NaN among them, ascending, to `out`, which has room for as many as
+/// there are scores; returns their number. Shared by the workers of the call; uses ws.chunk_counts.
+inline index_t list_not_below(std::span<const float> scores, float threshold, workspace& ws,
+                              row_t* out) noexcept {
+  const kernels::table& kernels = kernels::active();
+  const row_chunks chunks(static_cast<index_t>(scores.size()));
   ws.workers.for_each(chunks.count(), ws, [&](workspace& /*scratch*/, index_t chunk) {
-    ws.chunk_counts[chunk] = list(chunks[chunk], out + chunks[chunk].first);
+    const half_open part = chunks[chunk];
+    row_t* to = out + part.first;
+    const index_t count = kernels.not_below(scores.data() + part.first, part.size(), threshold, to);
+    for (index_t i = 0; i < count; ++i) to[i] += static_cast<row_t>(part.first);
+    ws.chunk_counts[chunk] = count;
   });
   index_t count = 0;
   for (index_t chunk = 0; chunk < chunks.count(); ++chunk) {
@@ -26,17 +30,6 @@ index_t list_rows(index_t rows, workspace& ws, row_t* out, const List& list) noe
     count += ws.chunk_counts[chunk];
   }
   return count;
-}
-
-/// All rows whose score is not below the threshold, NaN among them, ascending.
-inline index_t list_not_below(std::span<const float> scores, float threshold, workspace& ws,
-                              row_t* out) noexcept {
-  const kernels::table& kernels = kernels::active();
-  return list_rows(static_cast<index_t>(scores.size()), ws, out, [&](half_open part, row_t* to) {
-    const index_t count = kernels.not_below(scores.data() + part.first, part.size(), threshold, to);
-    for (index_t i = 0; i < count; ++i) to[i] += static_cast<row_t>(part.first);
-    return count;
-  });
 }
 
 }  // namespace vattn

@@ -28,17 +28,7 @@ public:
   void add(float share, double weight) noexcept { counts_[bucket(share)] += weight; }
 
   /// Counts an array, but for shares below 2^-31, 0 among them. O(count).
-  void add_all(std::span<const float> shares) noexcept {
-    // Four counters, so that equal shares do not wait for each other.
-    std::uint32_t counts[4][buckets] = {};
-    const std::size_t whole = shares.size() / 4 * 4;
-    for (std::size_t i = 0; i < whole; i += 4)
-      for (std::size_t k = 0; k < 4; ++k) ++counts[k][bucket(shares[i + k])];
-    for (std::size_t i = whole; i < shares.size(); ++i) ++counts[0][bucket(shares[i])];
-    for (std::size_t k = 1; k < buckets; ++k)
-      counts_[k] += static_cast<double>(counts[0][k]) + static_cast<double>(counts[1][k]) +
-                    static_cast<double>(counts[2][k]) + static_cast<double>(counts[3][k]);
-  }
+  void add_all(std::span<const float> shares) noexcept;
 
   /// The scale c at which `size` rows are expected: Newton's method on the set of certain rows, a bucket a
   /// step. +inf if there are not that many.
@@ -73,6 +63,8 @@ public:
   }
 
 private:
+  template <class Count>
+  friend class share_counts;
   static constexpr int first_key = (127 - 31) * 8;
 
   /// Bucket 0 takes what is below 2^-31, 0 among it, and is as good as empty.
@@ -95,5 +87,46 @@ private:
   }
   double* counts_;
 };
+
+/// Counts shares for a histogram, an array after the other; `Count` is double for rows that stand for different
+/// numbers of rows, an integer where all stand for as many. Four counters a bucket, so that equal shares do not wait
+/// for each other.
+template <class Count = std::uint32_t>
+class share_counts {
+public:
+  void add(std::span<const float> shares) noexcept {
+    count_all(shares, [](std::size_t /*i*/) { return Count{1}; });
+  }
+  void add(std::span<const float> shares, const float* weights) noexcept {
+    count_all(shares, [=](std::size_t i) { return static_cast<Count>(weights[i]); });
+  }
+  /// Adds all but the shares below 2^-31 to a histogram, each count as `each` rows.
+  void add_to(share_histogram histogram, double each) const noexcept {
+    for (std::size_t k = 1; k < share_histogram::buckets; ++k)
+      histogram.counts_[k] +=
+          each * ((static_cast<double>(counts_[0][k]) + static_cast<double>(counts_[1][k])) +
+                  (static_cast<double>(counts_[2][k]) + static_cast<double>(counts_[3][k])));
+  }
+
+private:
+  template <class Weight>
+  void count_all(std::span<const float> shares, Weight weight) noexcept {
+    const auto count = [&](std::size_t part, std::size_t i) {
+      counts_[part][share_histogram::bucket(shares[i])] += weight(i);
+    };
+    const std::size_t whole = shares.size() / 4 * 4;
+    for (std::size_t i = 0; i < whole; i += 4)
+      for (std::size_t part = 0; part < 4; ++part) count(part, i + part);
+    for (std::size_t i = whole; i < shares.size(); ++i) count(0, i);
+  }
+
+  Count counts_[4][share_histogram::buckets] = {};
+};
+
+inline void share_histogram::add_all(std::span<const float> shares) noexcept {
+  share_counts counts;
+  counts.add(shares);
+  counts.add_to(*this, 1.0);
+}
 
 }  // namespace vattn
