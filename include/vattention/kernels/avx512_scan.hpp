@@ -79,7 +79,7 @@ VATTN_AVX512_VNNI void scan_vnni(const scan_pass& p, const std::uint8_t* codes,
     VATTN_UNROLL
     for (int b = 0; b < Blocks; ++b) {
       word[b] = _mm512_loadu_si512(codes + b * p.words * 64);
-      __builtin_prefetch(codes + b * p.words * 64 + 4096, 0, 3);
+      __builtin_prefetch(codes + b * p.words * 64 + 8192, 0, 2);
     }
     VATTN_UNROLL
     for (int field = 0; field < 8 / Bits; ++field) {
