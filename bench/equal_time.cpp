@@ -16,11 +16,11 @@
 #include "support/experiment.hpp"
 #include "support/guard.hpp"
 #include "support/head_class.hpp"
-#include "support/page_bounds.hpp"
 #include "support/synthetic.hpp"
 #include "vattention/budget/fixed.hpp"
 #include "vattention/presets.hpp"
 #include "vattention/top_k/oracle.hpp"
+#include "vattention/top_k/page_bounds.hpp"
 #include "vattention/top_k/sign_hash.hpp"
 
 using namespace vattn_bench;
@@ -108,62 +108,46 @@ void enter_compositions(const settings& s, const std::vector<bench_row>& rows,
       all);
 }
 
-void enter_top_k(const settings& s, const std::vector<bench_row>& rows,
+/// What a predictor picks, at every density; `make` takes the share of the rows beside sinks and window.
+template <class Make>
+void enter_picks(const char* name, const settings& s, const std::vector<bench_row>& rows, Make make,
                  std::vector<contender>& all) {
-  const auto hashes = for_heads(rows, [](const vattn::kv_view& kv) {
-    vattn::top_k::sign_hash_index index(64, kv.key_dim());
+  const auto indices = for_heads(rows, [&](const vattn::kv_view& kv) {
+    auto index = make(0.1).make_index(kv.key_dim());
     index.append(kv);
     return index;
   });
-  const auto pages = for_heads(rows, [](const vattn::kv_view& kv) { return page_bounds(kv); });
-  for (const double density : s.densities) {
-    all.push_back({"sign hash",
+  for (const double density : s.densities)
+    all.push_back({name,
                    density,
                    [=](const bench_row& row, vattn::draw_key, vattn::workspace& ws) {
-                     const vattn::top_k::sign_hash top(64,
-                                                       vattn::fraction(beside_fixed(density, row)));
-                     select_exact(top, hashes->at(row.head), row.query(), row.head->kv(), ws);
+                     select_exact(make(beside_fixed(density, row)), indices->at(row.head),
+                                  row.query(), row.head->kv(), ws);
                      return exact_density(row, ws);
                    },
                    {},
                    {},
                    {}});
-    all.push_back({"pages",
-                   density,
-                   [=](const bench_row& row, vattn::draw_key, vattn::workspace& ws) {
-                     const auto count = static_cast<index_t>(beside_fixed(density, row) *
-                                                             static_cast<double>(row.visible()));
-                     pages->at(row.head).select(row.query(), row.head->kv(), count, ws);
-                     return exact_density(row, ws);
-                   },
-                   {},
-                   {},
-                   {}});
-  }
 }
 
-/// The smallest set of rows that holds a share of the mass, from exact scores.
-double oracle_top_p(double mass, const bench_row& row, vattn::workspace& ws) {
-  const vattn::kv_view& kv = row.head->kv();
-  ws.reserve(1, kv.rows(), kv.key_dim(), kv.value_dim(), true);
-  const vattn::query_group query = row.query();
-  const vattn::attention_call<vattn::kv_view> call(query, kv, {});
-  vattn::top_k::oracle(vattn::rows(0)).predict(call, {}, ws.seen, ws);
-  const float* scores = ws.seen.scores(0).data();
-  const auto best = ws.candidates.first(call.visible);
-  for (index_t i = 0; i < call.visible; ++i)
-    best[static_cast<std::size_t>(i)] = {scores[i], static_cast<vattn::row_t>(i)};
-  std::sort(best.begin(), best.end(),
-            [](const auto& a, const auto& b) { return a.first > b.first; });
-  double whole = 0.0;
-  for (const auto& [score, r] : best) whole += static_cast<double>(std::exp(score - best[0].first));
-  double sum = 0.0;
-  for (std::size_t i = 0; i < best.size() && sum < mass * whole; ++i) {
-    sum += static_cast<double>(std::exp(best[i].first - best[0].first));
-    ws.exact.add(best[i].second);
-  }
-  ws.exact.list();
-  return exact_density(row, ws);
+void enter_top_k(const settings& s, const std::vector<bench_row>& rows,
+                 std::vector<contender>& all) {
+  using namespace vattn;
+  enter_picks(
+      "sign hash", s, rows, [](double share) { return top_k::sign_hash(64, fraction(share)); },
+      all);
+  enter_picks(
+      "pages", s, rows, [](double share) { return top_k::page_bounds(16, fraction(share)); }, all);
+  for (const double share : s.masses)
+    all.push_back({"oracle top-p",
+                   share,
+                   [=](const bench_row& row, draw_key, workspace& ws) {
+                     select_exact(top_k::oracle(mass(share)), {}, row.query(), row.head->kv(), ws);
+                     return exact_density(row, ws);
+                   },
+                   {},
+                   {},
+                   {}});
 }
 
 std::vector<contender> enter_all(const settings& s, const std::vector<bench_row>& rows) {
@@ -179,15 +163,6 @@ std::vector<contender> enter_all(const settings& s, const std::vector<bench_row>
                  {}});
   enter_compositions(s, rows, all);
   enter_top_k(s, rows, all);
-  for (const double mass : s.masses)
-    all.push_back({"oracle top-p",
-                   mass,
-                   [=](const bench_row& row, vattn::draw_key, vattn::workspace& ws) {
-                     return oracle_top_p(mass, row, ws);
-                   },
-                   {},
-                   {},
-                   {}});
   return all;
 }
 

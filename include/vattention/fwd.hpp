@@ -56,6 +56,7 @@ class epsilon_of_values;  // relative to the values' root mean square norm
 class absolute_error;
 class delta;
 class extent;      // rows(128) or fraction(0.02)
+class pick_size;   // of predictors: an extent, or mass(0.9) (top_k/pick_size.hpp)
 class read_limit;  // at_most(fraction(0.05)), at_most_bytes(n) (core/read_limit.hpp)
 
 // Policies, by role; core/concepts.hpp says what each role promises.
@@ -65,10 +66,11 @@ class sink_window;  // first and last rows
 }  // namespace static_indices
 namespace top_k {
 class none;          // default
-class oracle;        // exact scores
+class oracle;        // exact scores, top-k or top-p
 class key_code;      // rotated 1 / 2 / 4 / 6 / 8-bit codes
 class cascade;       // a cheap key code of all keys, a better one of those that matter
 class sign_hash;     // packed signs of random projections
+class page_bounds;   // bounds of pages of keys (Quest)
 class bounded_code;  // sound bounds of scores and values, for budget::strict
 }  // namespace top_k
 namespace base_sampling {

@@ -118,7 +118,7 @@ public:
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
     group_totals.reserve(variance_groups * g);
-    rotated.reserve(2 * key_dim);
+    rotated.reserve(2 * g * key_dim);
     query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
     code_dots.reserve(2 * (g + 1) * block);

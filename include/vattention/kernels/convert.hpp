@@ -41,6 +41,14 @@ constexpr std::uint16_t bf16_nearest(float x) noexcept {
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/// The least bfloat16 that is not below x. NaN stays NaN.
+constexpr std::uint16_t bf16_up(float x) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return bf16_nearest(x);
+  const bool up = (bits & 0xffffu) != 0 && (bits & 0x80000000u) == 0;
+  return static_cast<std::uint16_t>((bits >> 16) + (up ? 1u : 0u));
+}
+
 /// The nearest half, ties to even; from 65520 on infinity, NaN stays NaN.
 constexpr std::uint16_t f16_nearest(float x) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(x);

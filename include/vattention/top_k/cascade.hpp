@@ -66,7 +66,7 @@ public:
   /// Bits of the scan, 1, 2 or 4, and of the refinement, 1, 2, 4 or 8; the k best by the scan are read
   /// exactly.
   /// @throws std::invalid_argument for other widths.
-  explicit cascade(int coarse_bits = 2, int fine_bits = 4, extent k = rows(0))
+  explicit cascade(int coarse_bits = 2, int fine_bits = 4, pick_size k = rows(0))
       : coarse_(coarse_bits, k), fine_(fine_bits), coarse_bits_(coarse_bits) {
     require(coarse_bits <= 4, "cascade", "a scan of 1, 2 or 4 bits", coarse_bits);
     require(fine_bits != 6, "cascade", "a refinement of 1, 2, 4 or 8 bits", fine_bits);

@@ -8,7 +8,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/top_k/code_bounds.hpp"
 #include "vattention/top_k/key_code_index.hpp"
-#include "vattention/top_k/selection.hpp"
+#include "vattention/top_k/pick_size.hpp"
 #include "vattention/top_k/tempering.hpp"
 
 namespace vattn::top_k {
@@ -26,9 +26,10 @@ public:
   static constexpr bool scores_rows = true;
   static constexpr bool scores_are_log_weights = true;
 
-  /// `bits` a coordinate: 1, 2, 4, 6 or 8; k as rows, or as a share of the visible rows.
+  /// `bits` a coordinate: 1, 2, 4, 6 or 8; k as rows, as a share of
+  /// the visible rows, or as a share of the predicted mass.
   /// @throws std::invalid_argument for another width.
-  key_code(int bits, extent k) : book_(bits), k_(k) {}
+  key_code(int bits, pick_size k) : book_(bits), k_(k) {}
 
   key_code_index make_index(index_t key_dim) const { return {book_.bits(), key_dim}; }
 
@@ -79,7 +80,7 @@ public:
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& /*seen*/,
               workspace& ws) const noexcept {
-    select_top(call, k_.of(call.visible), ws);
+    select_sized(call, k_, ws);
   }
 
   template <cache_view View>
@@ -104,7 +105,7 @@ public:
   }
   template <cache_view View>
   index_t picks(const attention_call<View>& call) const noexcept {
-    return k_.of(call.visible);
+    return k_.most(call.visible);
   }
   template <cache_view View>
   void prepare(const attention_call<View>& call, const key_code_index& index,
@@ -246,7 +247,7 @@ private:
   }
 
   code_book book_;
-  extent k_;
+  pick_size k_;
 };
 static_assert(proposes_weights<key_code>);
 static_assert(bounds_scores<key_code>);

@@ -4,11 +4,12 @@
 #pragma once
 
 #include "vattention/top_k/none.hpp"
-#include "vattention/top_k/selection.hpp"
+#include "vattention/top_k/pick_size.hpp"
 
 namespace vattn::top_k {
 
-/// The k largest logits of each query head, from a scan of all keys. For experiments: it reads the whole
+/// The largest logits of each query head, k of them or, with `mass(p)`, the fewest that have that share of the weight
+/// that is left ("oracle top-p"), from a scan of all keys. For experiments: it reads the whole
 /// key cache, so it saves half the bytes at most.
 class oracle {
 public:
@@ -17,8 +18,8 @@ public:
   static constexpr bool scores_rows = true;
   static constexpr bool scores_are_log_weights = true;
 
-  /// k as rows, or as a share of the visible rows.
-  explicit oracle(extent k) : k_(k) {}
+  /// k as rows, as a share of the visible rows, or as a share of the mass.
+  explicit oracle(pick_size k) : k_(k) {}
 
   no_index make_index(index_t /*key_dim*/) const noexcept { return {}; }
 
@@ -33,7 +34,7 @@ public:
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& /*seen*/,
               workspace& ws) const noexcept {
-    select_top(call, k_.of(call.visible), ws);
+    select_sized(call, k_, ws);
   }
 
   template <cache_view View>
@@ -47,7 +48,7 @@ public:
   proposal_level level(int /*number*/) const noexcept { return {}; }
   template <cache_view View>
   index_t picks(const attention_call<View>& call) const noexcept {
-    return k_.of(call.visible);
+    return k_.most(call.visible);
   }
   template <cache_view View>
   void prepare(const attention_call<View>& /*call*/, const no_index& /*index*/,
@@ -69,7 +70,7 @@ public:
   }
 
 private:
-  extent k_;
+  pick_size k_;
 };
 static_assert(proposes_weights<oracle>);
 

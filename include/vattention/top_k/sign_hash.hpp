@@ -6,6 +6,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/core/rotation.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
+#include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/selection.hpp"
 
 namespace vattn::top_k {
@@ -29,20 +30,15 @@ public:
     require(kv.rows() >= rows_, "sign_hash_index::append",
             "a view that has only grown (rows, indexed)", kv.rows(), rows_);
     std::vector<float> x(static_cast<std::size_t>(2 * dim_));
-    std::vector<row_t> odd = not_finite_;
-    if (rows_ < frozen_centre::rows) odd.clear();
+    odd_rows odd = rows_ < frozen_centre::rows ? odd_rows() : odd_;
     signatures_.resize(static_cast<std::size_t>(bytes_of(kv.rows()) / 8));
     if (rows_ < frozen_centre::rows) centre_.settle(kv);
     for (index_t row = rows_ < frozen_centre::rows ? 0 : rows_; row < kv.rows(); ++row) {
       centre_.load(kv, row, x.data());
       store(row, x.data());
-      for (index_t j = 0; j < dim_; ++j)
-        if (!std::isfinite(x[static_cast<std::size_t>(j)])) {
-          odd.push_back(static_cast<row_t>(row));
-          break;
-        }
+      odd.add(row, std::span<const float>(x).first(static_cast<std::size_t>(dim_)));
     }
-    not_finite_.swap(odd);
+    odd_ = std::move(odd);
     rows_ = kv.rows();
   }
 
@@ -62,8 +58,7 @@ public:
   static index_t bytes_of(int bits, index_t rows) noexcept {
     return 8 * (bits == 32 ? (rows + 1) / 2 : rows * ((bits + 63) / 64));
   }
-  /// Rows with a NaN or infinite key, ascending.
-  const std::vector<row_t>& not_finite() const noexcept { return not_finite_; }
+  const odd_rows& odd() const noexcept { return odd_; }
 
   /// Signs of the projections of `x` `[d]`, which is kept; `turned` is scratch `[d]`.
   void hash(const float* x, float* turned, std::uint64_t* signature) const noexcept {
@@ -90,7 +85,7 @@ private:
   std::vector<rotation> turns_;
   frozen_centre centre_;
   std::vector<std::uint64_t> signatures_;
-  std::vector<row_t> not_finite_;
+  odd_rows odd_;
   index_t dim_, rows_ = 0;
   int words_, bits_;
 };
@@ -126,10 +121,9 @@ public:
       ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open part) {
         match(call.kernels, index, part, signature, scores + part.first);
       });
-      for (const row_t row : index.not_finite())
-        if (row < call.visible) scores[row] = std::numeric_limits<float>::quiet_NaN();
       if (call.queries.logits.bias != nullptr || call.visible_to(h) < call.visible)
         mask(call, h, scores);
+      index.odd().mark(0, call.visible, scores);
     }
   }
 

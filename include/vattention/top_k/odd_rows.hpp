@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Rows whose keys are not finite: what no predictor can score.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "vattention/core/attention_call.hpp"
+
+namespace vattn::top_k {
+
+/// Lists the rows with a NaN or infinite key, ascending, so that they are read exactly.
+class odd_rows {
+public:
+  const std::vector<row_t>& rows() const noexcept { return listed_; }
+
+  /// Takes in row `row`, the next one, if its key is not finite; returns whether it is.
+  bool add(index_t row, std::span<const float> key) {
+    const bool finite =
+        std::all_of(key.begin(), key.end(), [](float x) { return std::isfinite(x); });
+    if (!finite) listed_.push_back(static_cast<row_t>(row));
+    return !finite;
+  }
+
+  /// Marks those of rows [first, last) as rows that must be read, but for a head that does not see them: their
+  /// scores, of which `scores` holds that of row `first` first, become NaN.
+  void mark(index_t first, index_t last, float* scores) const noexcept {
+    auto row = std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(first));
+    for (; row != listed_.end() && static_cast<index_t>(*row) < last; ++row)
+      if (float& score = scores[static_cast<index_t>(*row) - first];
+          score != -std::numeric_limits<float>::infinity())
+        score = std::numeric_limits<float>::quiet_NaN();
+  }
+
+private:
+  std::vector<row_t> listed_;
+};
+
+}  // namespace vattn::top_k
