@@ -88,6 +88,11 @@ struct bounding : top_k::oracle {
   void bounds(const attention_call<View>&, const top_k::no_index&, int, std::span<float>,
               std::span<float>, workspace&) const noexcept {}
 };
+struct index_that_only_grows {
+  void append(const kv_view&) {}
+  index_t rows() const noexcept { return 0; }
+  bool matches(const kv_view&) const noexcept { return true; }
+};
 struct index_without_rows {
   void append(const kv_view&) {}
   bool matches(const kv_view&) const noexcept { return true; }
@@ -154,4 +159,7 @@ TEST_CASE("an index appends, counts and matches") {
   STATIC_REQUIRE(key_index<top_k::key_code_index>);
   STATIC_REQUIRE_FALSE(key_index<index_without_rows>);
   STATIC_REQUIRE_FALSE(key_index<int>);
+  STATIC_REQUIRE(living_index<top_k::key_code_index>);
+  STATIC_REQUIRE_FALSE(living_index<index_that_only_grows>);
+  STATIC_REQUIRE(key_index<index_that_only_grows>);
 }

@@ -27,8 +27,8 @@ void find_heavy(const Scales& scales, test::prepared_call& c) {
   for (index_t row = 0; row < 5000; ++row) {
     bool heavy = row % 3 == 0;
     for (int h = 0; h < 2; ++h)
-      heavy = heavy ||
-              c.ws.seen.scores(h)[static_cast<std::size_t>(row)] >= -scales.kept(h).searched.weight;
+      heavy = heavy || static_cast<double>(c.ws.seen.scores(h)[static_cast<std::size_t>(row)]) >=
+                           -scales.kept(h).searched.weight;
     if (!heavy || c.ws.exact.contains(static_cast<row_t>(row))) continue;
     for (int h = 0; h < 2; ++h)
       waiting.logs_of(h)[waiting.count] = c.ws.seen.scores(h)[static_cast<std::size_t>(row)];

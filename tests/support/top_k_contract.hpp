@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <sstream>
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
@@ -13,6 +14,8 @@
 #include "vattention/budget/fixed.hpp"
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"
+#include "vattention/top_k/index_changes.hpp"
+#include "vattention/top_k/index_file.hpp"
 #include "vattention/top_k/none.hpp"
 
 namespace vattn::test {
@@ -196,6 +199,65 @@ void check_index_grows(Make make) {
   }
 }
 
+/// An index in a file, byte for byte.
+template <class Index>
+std::string saved_index(const Index& index) {
+  std::ostringstream out;
+  save_index(index, out);
+  return out.str();
+}
+
+/// An index that was cut, grown again, copied, lost a range or was read from a file equals one built at once.
+template <class Make>
+void check_index_lives(Make make) {
+  for (const index_t dim : {7, 64}) {
+    prepared_call c({700, dim, 2, element::bf16, 9});
+    c.head.keys(20, 3) = c.head.keys(400, 1) = std::numeric_limits<float>::quiet_NaN();
+    c.head.values.row(350) *= 100.0F;
+    c.head.values.row(500) *= 100.0F;
+    const auto policy = make(rows(12));
+    const kv_view kv = c.view();
+    const auto built = [&](const kv_view& view) {
+      auto index = policy.make_index(dim);
+      index.append(view);
+      return saved_index(index);
+    };
+    auto index = policy.make_index(dim);
+    index.append(kv);
+    const auto whole = index;
+    for (const index_t n : {700, 699, 689, 640, 639, 400, 300, 257, 256, 255, 90, 1, 0}) {
+      CAPTURE(dim, n);
+      truncate(index, kv.shard(0, n));
+      REQUIRE(index.rows() == n);
+      REQUIRE(index.matches(kv.shard(0, n)));
+      REQUIRE(saved_index(index) == built(kv.shard(0, n)));
+      auto forked = index;
+      forked.append(kv);
+      REQUIRE(saved_index(forked) == built(kv));
+      REQUIRE(saved_index(index) == built(kv.shard(0, n)));
+    }
+    REQUIRE(saved_index(whole) == built(kv));
+    prepared_call without({640, dim, 2, element::bf16, 9});
+    for (const index_t first : {0, 30, 300, 640}) {
+      without.head.keys.topRows(first) = c.head.keys.topRows(first);
+      without.head.values.topRows(first) = c.head.values.topRows(first);
+      without.head.keys.bottomRows(640 - first) = c.head.keys.bottomRows(640 - first);
+      without.head.values.bottomRows(640 - first) = c.head.values.bottomRows(640 - first);
+      auto shifted = whole;
+      evict(shifted, without.view(), first, first + 60);
+      CAPTURE(dim, first);
+      REQUIRE(saved_index(shifted) == built(without.view()));
+    }
+    auto read = policy.make_index(dim);
+    std::istringstream in(saved_index(whole));
+    load_index(read, in);
+    REQUIRE(read.matches(kv));
+    CHECK(newly_selected(policy, read, c) == newly_selected(policy, whole, c));
+    read.append(kv);
+    CHECK(saved_index(read) == saved_index(whole));
+  }
+}
+
 /// The functor refuses an index of another length or dimension; the index refuses what it cannot take.
 template <class Make>
 void check_index_is_checked(Make make) {
@@ -227,6 +289,9 @@ void check_top_k_contract(Make make) {
   check_rows_taken(make);
   check_allocates_nothing(make);
   check_index_grows(make);
+  STATIC_REQUIRE(living_index<typename policy::index_type>);
+  STATIC_REQUIRE(stored_index<typename policy::index_type>);
+  check_index_lives(make);
   if constexpr (policy::scores_rows) {
     check_how_many(make);
     check_finds_heavy_rows(make);

@@ -47,8 +47,8 @@ TEST_CASE("page_bounds: a score is the bound of the page, and no logit is above 
         for (int h = 0; h < shape.heads; ++h) {
           const Eigen::VectorXd l = logits(queries, kv, h);
           const auto scores = c.ws.seen.scores(h);
-          const double factor =
-              scale == 0.0F ? 1.0 / std::sqrt(static_cast<double>(shape.dim)) : scale;
+          const double factor = scale == 0.0F ? 1.0 / std::sqrt(static_cast<double>(shape.dim))
+                                              : static_cast<double>(scale);
           for (index_t row = 0; row < shape.rows; ++row) {
             const auto score = static_cast<double>(scores[static_cast<std::size_t>(row)]);
             REQUIRE(score >= l[row] - 1e-4 * std::fabs(l[row]));
@@ -62,11 +62,11 @@ TEST_CASE("page_bounds: a score is the bound of the page, and no logit is above 
               for (index_t i = row; i < std::min(shape.rows, row + page); ++i) {
                 kernels::load_row(kv.key_type(), kv.key_row(static_cast<row_t>(i)), shape.dim,
                                   key.data());
-                const double x = key[static_cast<std::size_t>(j)];
+                const auto x = static_cast<double>(key[static_cast<std::size_t>(j)]);
                 high = std::max(high, x);
                 low = std::min(low, x);
               }
-              const double q = factor * queries.data[h * queries.stride + j];
+              const double q = factor * static_cast<double>(queries.data[h * queries.stride + j]);
               bound += std::max(q * high, q * low);
             }
             REQUIRE(score == Approx(bound).epsilon(0.01));

@@ -43,11 +43,22 @@ concept static_indices_policy = has_role<P, role::static_indices> && std::copy_c
 ///   append(kv)   takes in the rows [rows(), kv.rows()); may allocate; leaves the index as it was if it throws
 ///   rows()       rows taken in
 ///   matches(kv)  the index describes these keys (rows and dimension)
+/// An index grown in steps equals one built at once, bit for bit. A copy is an index of its own.
 template <class I>
-concept key_index = requires(I& index, const I& fixed, const kv_view& kv) {
+concept key_index = std::copyable<I> && requires(I& index, const I& fixed, const kv_view& kv) {
   index.append(kv);
   { fixed.rows() } noexcept -> std::same_as<index_t>;
   { fixed.matches(kv) } noexcept -> std::same_as<bool>;
+};
+
+/// Refinement: an index that can lose rows, see `truncate` and `evict`.
+///   forget(n)  forgets the rows from n on, and may forget some before them: `append` takes them in again, as if they
+///              had never been there
+///   fits(kv)   the keys are of the dimension that the index is made for
+template <class I>
+concept living_index = key_index<I> && requires(I& index, const I& fixed, const kv_view& kv) {
+  { index.forget(kv.rows()) } noexcept -> std::same_as<void>;
+  { fixed.fits(kv) } noexcept -> std::same_as<bool>;
 };
 
 /// The predictor: looks at the query group once per call and picks rows that are read exactly.

@@ -10,7 +10,7 @@
 namespace vattn::top_k {
 
 /// Codes of the keys, and the values' norms as fp16 rounded up. Memory a key: that of `key_code_index` and 2
-/// bytes, e.g. 70 bytes for 8 bits at d = 64.
+/// bytes, e.g. 72 bytes for 8 bits at d = 64.
 class bounded_code_index {
 public:
   bounded_code_index(int bits, index_t key_dim) : codes_(bits, key_dim) {}
@@ -31,7 +31,23 @@ public:
     norms_.swap(norms);
   }
 
+  void forget(index_t rows) noexcept {
+    codes_.forget(rows);
+    norms_.resize(static_cast<std::size_t>(codes_.rows()));
+  }
+
+  static constexpr const char* kind = "bounded_code";
+  template <class File>
+  void exchange(File& file) {
+    codes_.exchange(file);
+    file.numbers(norms_, rows());
+  }
+
   index_t rows() const noexcept { return codes_.rows(); }
+  template <cache_view View>
+  bool fits(const View& kv) const noexcept {
+    return codes_.fits(kv);
+  }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
     return codes_.matches(kv);

@@ -9,8 +9,8 @@
 namespace vattn::top_k {
 
 /// A code of every rotated, centred key, packed for a scan, and a code of what it leaves over of the key,
-/// as records for single look-ups. Memory a key: that of `key_code_index`, and d bits / 8 + 4 bytes, e.g.
-/// 20 + 36 bytes for 2 and 4 bits at d = 64.
+/// as records for single look-ups. Memory a key: that of `key_code_index`, and d bits / 8 + 5 bytes, e.g.
+/// 21 + 37 bytes for 2 and 4 bits at d = 64.
 class cascade_index {
 public:
   cascade_index(int coarse_bits, int fine_bits, index_t key_dim)
@@ -29,12 +29,29 @@ public:
           const float factor = kernels::f16_to_float(key.factor);
           for (std::size_t j = 0; j < dim; ++j)
             left[j] = x[j] - factor * static_cast<float>(coarse_.book().level(codes[j]));
-          if (row == 0) fine_.restart();
+          if (row == 0) fine_.forget(0);
           fine_.store(row, left.data(), scratch.data());
         });
   }
 
+  void forget(index_t rows) noexcept {
+    if (rows >= this->rows()) return;
+    coarse_.forget(rows);
+    fine_.forget(coarse_.rows());
+  }
+
+  static constexpr const char* kind = "cascade";
+  template <class File>
+  void exchange(File& file) {
+    coarse_.exchange(file);
+    fine_.exchange(file, rows());
+  }
+
   index_t rows() const noexcept { return coarse_.rows(); }
+  template <cache_view View>
+  bool fits(const View& kv) const noexcept {
+    return coarse_.fits(kv);
+  }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
     return coarse_.matches(kv);

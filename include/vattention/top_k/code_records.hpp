@@ -22,18 +22,19 @@ public:
     require(book_.planes() == 1, "code_records", "1, 2, 4 or 8 bits", bits);
   }
 
-  /// Forgets how far its codes are off: all rows are stored anew.
-  void restart() noexcept { mean_error_.clear(); }
+  /// Forgets the records from `rows` on, a multiple of 16.
+  void forget(index_t rows) noexcept { mean_error_.forget(rows); }
   /// Makes room for `rows` records; allocates.
   void reserve(index_t rows) {
     const auto bytes = static_cast<std::size_t>(rows * bytes_each());
     if (bytes > records_.capacity()) records_.reserve(bytes + bytes / 2);
     if (bytes > records_.size()) records_.resize(bytes);
+    mean_error_.reserve(rows);
   }
   /// Codes x `[dim]` as record `row`; `codes` is scratch `[dim]`.
-  void store(index_t row, const float* x, std::uint8_t* codes) noexcept {
+  void store(index_t row, const float* x, std::uint8_t* codes) {
     const coded_key key = code_key(book_, x, dim_, codes);
-    mean_error_.add(kernels::f16_to_float(key.error));
+    mean_error_.add(row, kernels::f16_to_float(key.error));
     std::uint8_t* record = records_.data() + row * bytes_each();
     std::fill_n(record, bytes_each(), std::uint8_t{0});
     std::memcpy(record + code_bytes(), &key.factor, 2);
@@ -44,6 +45,14 @@ public:
       const auto bits = static_cast<unsigned>(codes[j]) << (book_.bits() * (j % per / 4));
       record[j / per * 4 + j % 4] |= static_cast<std::uint8_t>(bits);
     }
+  }
+
+  /// `rows` records.
+  template <class File>
+  void exchange(File& file, index_t rows) {
+    file.same("bits of a record", book_.bits());
+    mean_error_.exchange(file);
+    file.numbers(records_, rows * bytes_each());
   }
 
   /// Mean square of the error norms.

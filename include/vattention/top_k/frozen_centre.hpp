@@ -45,6 +45,11 @@ public:
     for (std::size_t j = 0; j < mean_.size(); ++j) x[j] -= mean_[j];
   }
 
+  template <class File>
+  void exchange(File& file) {
+    file.numbers(mean_, static_cast<index_t>(mean_.size()));
+  }
+
 private:
   std::vector<float> mean_;
 };

@@ -20,8 +20,8 @@ namespace vattn::top_k {
 /// q.k ~ q.centre + f (Rq).level, with ||x - f level|| <= e. Factor and norm are fp16, the norm rounded
 /// up (to a byte for 1 and 2 bits), see `coded_key`; the centre is a `frozen_centre`.
 ///
-/// Memory a key: d bits / 8 + 4 bytes, or 3 up to 2 bits (d padded to a multiple of 32 / bits), e.g. 36
-/// bytes for 4 bits at d = 64.
+/// Memory a key: d bits / 8 + 6 bytes, or 5 up to 2 bits (d padded to a multiple of 32 / bits), e.g. 38
+/// bytes for 4 bits at d = 64; 2 of them are for going back (`milestones`) and not read by a call.
 class key_code_index {
 public:
   static constexpr std::uint64_t rotation_seed = 0x9E3779B97F4A7C15ULL;
@@ -52,8 +52,12 @@ public:
     std::vector<float> x(static_cast<std::size_t>(dim()));
     std::vector<std::uint8_t> codes(x.size());
     index_t row = rows_;
+    frozen_centre centre = centre_;
+    if (rows_ < frozen_centre::rows) centre.settle(kv);
+    long_values_.append(kv);
+    // From here on nothing throws.
     if (rows_ < frozen_centre::rows) {
-      centre_.settle(kv);
+      centre_ = std::move(centre);
       for (std::vector<std::uint8_t>& plane : codes_) std::fill(plane.begin(), plane.end(), 0);
       mean_error_.clear();
       row = 0;
@@ -63,15 +67,49 @@ public:
       rotation_.apply(x.data());
       also(row, x.data(), codes.data(), encode(row, x.data(), codes.data()));
     }
-    long_values_.append(kv);
     rows_ = kv.rows();
+  }
+
+  /// Forgets the rows from `rows` on and up to 15 before them, or all where that leaves fewer than settle the centre.
+  void forget(index_t rows) noexcept {
+    if (rows >= rows_) return;
+    const index_t kept = rows / 16 * 16 < frozen_centre::rows ? 0 : rows / 16 * 16;
+    for (int plane = 0; plane < book_.planes(); ++plane) {
+      std::vector<std::uint8_t>& codes = codes_[static_cast<std::size_t>(plane)];
+      std::fill(codes.begin() + kept / 16 * 64 * book_.words(plane, dim()), codes.end(),
+                std::uint8_t{0});
+    }
+    mean_error_.forget(kept);
+    long_values_.forget(kept);
+    rows_ = kept;
+  }
+
+  static constexpr const char* kind = "key_code";
+  template <class File>
+  void exchange(File& file) {
+    file.same("bits", book_.bits());
+    file.same("dimension", dim());
+    file.number(rows_);
+    centre_.exchange(file);
+    long_values_.exchange(file);
+    mean_error_.exchange(file);
+    for (int plane = 0; plane < book_.planes(); ++plane)
+      file.numbers(codes_[static_cast<std::size_t>(plane)],
+                   (rows_ + 15) / 16 * 64 * book_.words(plane, dim()));
+    file.numbers(factors_, rows_);
+    file.numbers(errors_, coarse() ? 0 : rows_);
+    file.numbers(coarse_errors_, coarse() ? rows_ : 0);
   }
 
   index_t rows() const noexcept { return rows_; }
   index_t dim() const noexcept { return rotation_.dim(); }
   template <cache_view View>
+  bool fits(const View& kv) const noexcept {
+    return dim() == kv.key_dim();
+  }
+  template <cache_view View>
   bool matches(const View& kv) const noexcept {
-    return rows_ == kv.rows() && dim() == kv.key_dim();
+    return rows_ == kv.rows() && fits(kv);
   }
   /// Bytes a scan of `count` keys reads.
   index_t scanned_bytes(index_t count) const noexcept {
@@ -148,6 +186,7 @@ private:
       grow(codes_[static_cast<std::size_t>(plane)],
            blocks * 64 * static_cast<std::size_t>(book_.words(plane, dim())));
     grow(factors_, static_cast<std::size_t>(rows));
+    mean_error_.reserve(rows);
     if (coarse())
       grow(coarse_errors_, static_cast<std::size_t>(rows));
     else
@@ -163,7 +202,7 @@ private:
     const coded_key key = code_key(book_, x, dim(), codes);
     const auto at = static_cast<std::size_t>(row);
     factors_[at] = key.factor;
-    mean_error_.add(kernels::f16_to_float(key.error));
+    mean_error_.add(row, kernels::f16_to_float(key.error));
     if (coarse())
       coarse_errors_[at] = error_byte::up(kernels::f16_to_float(key.error));
     else

@@ -10,6 +10,7 @@
 
 #include "vattention/core/kv_view.hpp"
 #include "vattention/kernels/convert.hpp"
+#include "vattention/top_k/milestones.hpp"
 
 namespace vattn::top_k {
 
@@ -32,21 +33,25 @@ public:
   template <cache_view View>
   void append(const View& kv) {
     std::vector<float> value(static_cast<std::size_t>(kv.value_dim()));
-    std::vector<row_t> found = listed_;
-    double sum = sum_;
-    double squares = squares_;
-    for (index_t row = rows_; row < kv.rows(); ++row) {
-      const double square = value_square(kv, row, value);
-      const bool is_long = row >= 32 && square * static_cast<double>(row) > 64.0 * sum;
-      if (is_long) found.push_back(static_cast<row_t>(row));
+    before_.reserve(kv.rows());
+    for (; rows_ < kv.rows(); ++rows_) {
+      const double square = value_square(kv, rows_, value);
+      const bool is_long =
+          rows_ >= 32 && square * static_cast<double>(rows_) > 64.0 * now_.ordinary;
+      if (is_long) listed_.push_back(static_cast<row_t>(rows_));
+      before_.pass(rows_, now_);
       if (!std::isfinite(square)) continue;
-      if (!is_long) sum += square;
-      squares += square;
+      if (!is_long) now_.ordinary += square;
+      now_.all += square;
     }
-    listed_.swap(found);
-    sum_ = sum;
-    squares_ = squares;
-    rows_ = kv.rows();
+  }
+  /// Forgets the rows from `rows` on, a multiple of 16.
+  void forget(index_t rows) noexcept {
+    if (rows >= rows_) return;
+    now_ = before_.back_to(rows, now_);
+    listed_.erase(std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(rows)),
+                  listed_.end());
+    rows_ = rows;
   }
 
   /// Ascending.
@@ -54,7 +59,7 @@ public:
 
   /// Mean of ||v||^2 over all rows, a row that is not finite counting 0.
   double mean_square() const noexcept {
-    return rows_ == 0 ? 0.0 : squares_ / static_cast<double>(rows_);
+    return rows_ == 0 ? 0.0 : now_.all / static_cast<double>(rows_);
   }
 
   /// Marks those of rows [at, at + count) that are listed as rows that must be read, but for heads that do not see
@@ -68,9 +73,28 @@ public:
           score = std::numeric_limits<float>::quiet_NaN();
   }
 
+  template <class File>
+  void exchange(File& file) {
+    file.number(rows_);
+    file.ascending(listed_, rows_);
+    now_.exchange(file);
+    before_.exchange(file);
+  }
+
 private:
+  /// Sums of ||v||^2: of rows that are not listed, and of all.
+  struct sums {
+    double ordinary = 0.0, all = 0.0;
+    template <class File>
+    void exchange(File& file) {
+      file.number(ordinary);
+      file.number(all);
+    }
+  };
+
   std::vector<row_t> listed_;
-  double sum_ = 0.0, squares_ = 0.0;
+  sums now_;
+  milestones<sums> before_;
   index_t rows_ = 0;
 };
 

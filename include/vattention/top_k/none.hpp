@@ -3,6 +3,8 @@
 /// No predictor: k = 0.
 #pragma once
 
+#include <algorithm>
+
 #include "vattention/core/concepts.hpp"
 
 namespace vattn::top_k {
@@ -14,7 +16,19 @@ public:
   void append(const View& kv) noexcept {
     rows_ = kv.rows();
   }
+  void forget(index_t rows) noexcept { rows_ = std::min(rows_, rows); }
+
+  static constexpr const char* kind = "none";
+  template <class File>
+  void exchange(File& file) {
+    file.number(rows_);
+  }
+
   index_t rows() const noexcept { return rows_; }
+  template <cache_view View>
+  bool fits(const View& /*kv*/) const noexcept {
+    return true;
+  }
   template <cache_view View>
   bool matches(const View& /*kv*/) const noexcept {
     return true;

@@ -26,6 +26,16 @@ public:
     return !finite;
   }
 
+  void forget(index_t rows) noexcept {
+    listed_.erase(std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(rows)),
+                  listed_.end());
+  }
+  /// Of an index of `rows` rows.
+  template <class File>
+  void exchange(File& file, index_t rows) {
+    file.ascending(listed_, rows);
+  }
+
   /// Marks those of rows [first, last) as rows that must be read, but for a head that does not see them: their
   /// scores, of which `scores` holds that of row `first` first, become NaN.
   void mark(index_t first, index_t last, float* scores) const noexcept {

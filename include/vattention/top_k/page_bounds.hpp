@@ -48,10 +48,32 @@ public:
     rows_ = kv.rows();
   }
 
+  /// Forgets the rows from `rows` on, and those before them in the same page.
+  void forget(index_t rows) noexcept {
+    if (rows >= rows_) return;
+    rows_ = rows / page_ * page_;
+    odd_.forget(rows_);
+    ends_.resize(static_cast<std::size_t>(2 * dim_ * (rows_ / page_)));
+  }
+
+  static constexpr const char* kind = "page_bounds";
+  template <class File>
+  void exchange(File& file) {
+    file.same("rows a page", page_);
+    file.same("dimension", dim_);
+    file.number(rows_);
+    file.numbers(ends_, 2 * dim_ * ((rows_ + page_ - 1) / page_));
+    odd_.exchange(file, rows_);
+  }
+
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
+  bool fits(const View& kv) const noexcept {
+    return dim_ == kv.key_dim();
+  }
+  template <cache_view View>
   bool matches(const View& kv) const noexcept {
-    return rows_ == kv.rows() && dim_ == kv.key_dim();
+    return rows_ == kv.rows() && fits(kv);
   }
 
   index_t page() const noexcept { return page_; }

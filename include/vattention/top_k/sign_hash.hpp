@@ -42,10 +42,34 @@ public:
     rows_ = kv.rows();
   }
 
+  /// Forgets the rows from `rows` on, all where that leaves fewer than settle the centre.
+  void forget(index_t rows) noexcept {
+    if (rows >= rows_) return;
+    rows_ = rows < frozen_centre::rows ? 0 : rows;
+    odd_.forget(rows_);
+    signatures_.resize(static_cast<std::size_t>(bytes_of(rows_) / 8));
+    if (halves() && rows_ % 2 != 0) signatures_.back() &= 0xFFFFFFFFU;
+  }
+
+  static constexpr const char* kind = "sign_hash";
+  template <class File>
+  void exchange(File& file) {
+    file.same("bits", bits_);
+    file.same("dimension", dim_);
+    file.number(rows_);
+    centre_.exchange(file);
+    file.numbers(signatures_, bytes_of(rows_) / 8);
+    odd_.exchange(file, rows_);
+  }
+
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
+  bool fits(const View& kv) const noexcept {
+    return dim_ == kv.key_dim();
+  }
+  template <cache_view View>
   bool matches(const View& kv) const noexcept {
-    return rows_ == kv.rows() && dim_ == kv.key_dim();
+    return rows_ == kv.rows() && fits(kv);
   }
 
   index_t dim() const noexcept { return dim_; }
