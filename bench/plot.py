@@ -203,7 +203,32 @@ def equal_time(table):
     return figure
 
 
-DRAWN = (coverage, residuals, epsilon_error, hybrid, small_samples, adversary, equal_time)
+def predictors(table):
+    """Mass left to the sample over the time of a selection, a point a predictor."""
+    sets = unique(table["set"])
+    names = [name for name in unique(table["predictor"]) if name != "none"]
+    colours = plt.get_cmap("tab20")(np.arange(len(names)) % 20)
+    rows = (len(sets) + 2) // 3
+    figure, axes = plt.subplots(rows + 1, 3, figsize=(11, 3.1 * rows + 1.1), layout="constrained",
+                                gridspec_kw={"height_ratios": [3.1] * rows + [1.1]})
+    for ax, group in zip(axes.flat, sets):
+        for i, (name, colour) in enumerate(zip(names, colours)):
+            row = where(table, set=group, predictor=name)
+            ax.plot(row["select_over_dense"], np.maximum(row["mass_left"], 1e-2),
+                    "os^Dv*"[i % 6], ms=6, color=colour, label=name)
+        ax.set(xscale="log", yscale="log", title=group, xlabel="selection, % of dense")
+        ax.grid(color=GRID)
+    for ax in axes.flat[len(sets):]:
+        ax.axis("off")
+    for line in axes[:-1]:
+        line[0].set_ylabel("mass left, %")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    axes[-1][1].legend(handles, labels, loc="center", ncols=6).set_in_layout(False)
+    return figure
+
+
+DRAWN = (coverage, residuals, epsilon_error, hybrid, small_samples, adversary, equal_time,
+         predictors)
 EXPERIMENTS = {draw.__name__: draw for draw in DRAWN}
 
 

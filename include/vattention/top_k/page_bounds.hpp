@@ -173,10 +173,17 @@ private:
                           workspace::block);
     const index_t first = std::max(rows.first, pages.first * page_);
     const index_t last = std::min(rows.last, pages.last * page_);
+    const bool by_page = call.scales_only(last);
     for (int h = 0; h < call.heads(); ++h, bounds += workspace::block) {
       float* score = seen.scores(h).data();
-      for (index_t row = first; row < last; ++row) score[row] = bounds[row / page_ - pages.first];
-      call.to_logits(h, score + first, last - first, [=](index_t i) { return first + i; });
+      // Where a logit is no more than scale times q.k, rows of a page have one logit.
+      if (by_page) call.to_logits(h, bounds, pages.size(), [](index_t) { return 0; });
+      for (index_t p = pages.first; p < pages.last; ++p) {
+        const index_t from = std::max(first, p * page_), to = std::min(last, (p + 1) * page_);
+        std::fill(score + from, score + to, bounds[p - pages.first]);
+      }
+      if (!by_page)
+        call.to_logits(h, score + first, last - first, [=](index_t i) { return first + i; });
       index.odd().mark(first, last, score + first);
     }
   }
