@@ -32,8 +32,8 @@ inline float threshold_guess(std::span<const float> scores, index_t k, double sl
   return scratch[rank].first;
 }
 
-/// Writes the rows of the k best candidates (all, if there are no more); `out` has room for all
-/// candidates. Buckets of equal width set the
+/// Writes the rows of the k best candidates (all, if there are no more), which stand in the order of their rows;
+/// `out` has room for all candidates. Buckets of equal width set the
 /// clear winners apart; nth_element decides in the bucket that the k-th falls into.
 inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t k,
                          row_t* out) noexcept {
@@ -51,11 +51,15 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
     const float at = (score - low) * per_unit;
     return at < static_cast<float>(buckets - 1) ? static_cast<int>(at) : buckets - 1;
   };
-  index_t counts[buckets] = {};
-  for (const auto& candidate : candidates) ++counts[bucket(candidate.first)];
+  // Four counters a bucket, so that equal scores do not wait for each other.
+  std::uint32_t counts[buckets][4] = {};
+  for (std::size_t i = 0; i < candidates.size(); ++i) ++counts[bucket(candidates[i].first)][i % 4];
+  const auto count_of = [&](int at) {
+    return index_t{counts[at][0]} + counts[at][1] + counts[at][2] + counts[at][3];
+  };
   int last = buckets - 1;
   index_t taken = 0;
-  for (; last >= 0 && taken + counts[last] <= k; --last) taken += counts[last];
+  for (; last >= 0 && taken + count_of(last) <= k; --last) taken += count_of(last);
   const index_t undecided = k - taken;
   index_t written = 0;
   // Written first and counted then, for which way a score falls cannot be foretold.
@@ -68,11 +72,14 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
     tied += at == last ? 1 : 0;
   }
   if (last < 0) return written;
-  std::nth_element(candidates.begin(), candidates.begin() + undecided,
-                   candidates.begin() + static_cast<std::ptrdiff_t>(tied),
-                   [](const auto& x, const auto& y) {
-                     return x.first > y.first || (x.first == y.first && x.second < y.second);
-                   });
+  // Equal scores stand in the order of their rows already; those of signs mostly are equal.
+  const std::span<std::pair<float, row_t>> left = candidates.first(tied);
+  const auto differs = [&](const auto& x) { return x.first != left[0].first; };
+  if (std::any_of(left.begin(), left.end(), differs))
+    std::nth_element(left.begin(), left.begin() + undecided, left.end(),
+                     [](const auto& x, const auto& y) {
+                       return x.first > y.first || (x.first == y.first && x.second < y.second);
+                     });
   for (index_t i = 0; i < undecided; ++i)
     out[written++] = candidates[static_cast<std::size_t>(i)].second;
   return written;
