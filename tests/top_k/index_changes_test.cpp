@@ -13,6 +13,7 @@ TEST_CASE("what is not a shorter view, or not the range's, is refused and change
   auto index = policy.make_index(16);
   const kv_view kv = c.view();
   index.append(kv.shard(0, 300));
+  c.options.visible_rows = 300;
   const auto before = test::newly_selected(policy, index, c);
   CHECK_THROWS_AS(truncate(index, kv), std::invalid_argument);
   CHECK_THROWS_AS(truncate(index, other.view()), std::invalid_argument);
@@ -22,7 +23,6 @@ TEST_CASE("what is not a shorter view, or not the range's, is refused and change
   CHECK_THROWS_AS(evict(index, kv.shard(0, 310), 20, 10), std::invalid_argument);
   CHECK_THROWS_AS(evict(index, other.view().shard(0, 290), 5, 15), std::invalid_argument);
   CHECK(index.rows() == 300);
-  c.options.visible_rows = 300;
   CHECK(test::newly_selected(policy, index, c) == before);
 }
 
