@@ -22,12 +22,16 @@
 #include "vattention/dynamic_sampling/uniform.hpp"
 #include "vattention/functor.hpp"
 #include "vattention/top_k/cascade.hpp"
+#include "vattention/top_k/double_sparsity.hpp"
 #include "vattention/top_k/index_file.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/none.hpp"
 #include "vattention/top_k/oracle.hpp"
 #include "vattention/top_k/page_bounds.hpp"
+#include "vattention/top_k/product_code.hpp"
+#include "vattention/top_k/rotation_hash.hpp"
 #include "vattention/top_k/sign_hash.hpp"
+#include "vattention/top_k/socket.hpp"
 
 using namespace vattn_bench;
 using vattn::index_t;
@@ -79,9 +83,42 @@ struct contender {
   std::function<finding(const bench_row&, vattn::workspace&)> look;
 };
 
-/// Builds the indices of all heads; the last 64 rows of each one by one.
-template <class Policy>
-index_cost build_indices(const Policy& policy, const head_set& set,
+/// Vectors of one head to fit an index to, `[count x d]`.
+struct fit_sample {
+  std::vector<float> queries, keys;
+  index_t query_count = 0, key_count = 0;
+};
+
+/// Queries of all positions but the row's own, and the first 2,048 keys; of a head with one position keys stand in for
+/// queries, the next 1,024 of them.
+fit_sample sample_of(const bench_row& row) {
+  const vattn::kv_view& kv = row.head->kv();
+  const auto dim = static_cast<std::size_t>(kv.key_dim());
+  fit_sample all;
+  std::vector<float> x(dim);
+  const auto add_keys = [&](index_t first, index_t last, std::vector<float>& to) {
+    for (index_t r = first; r < std::min(last, kv.rows()); ++r) {
+      vattn::kernels::load_row(kv.key_type(), kv.key_row(static_cast<vattn::row_t>(r)),
+                               kv.key_dim(), x.data());
+      to.insert(to.end(), x.begin(), x.end());
+    }
+    return static_cast<index_t>(to.size() / dim);
+  };
+  all.key_count = add_keys(0, 2048, all.keys);
+  for (int h = 0; h < row.head->query_heads(); ++h)
+    for (int p = 0; p < row.head->positions(); ++p) {
+      if (p == row.position) continue;
+      const float* query = row.head->query(h, p).data;
+      all.queries.insert(all.queries.end(), query, query + dim);
+    }
+  all.query_count = static_cast<index_t>(all.queries.size() / dim);
+  if (all.query_count == 0) all.query_count = add_keys(2048, 3072, all.queries);
+  return all;
+}
+
+/// Builds the indices of all heads, made by `make(policy, row)`; the last 64 rows of each one by one.
+template <class Policy, class MakeIndex>
+index_cost build_indices(const Policy& policy, const head_set& set, MakeIndex make,
                          std::map<const kv_head*, typename Policy::index_type>& indices) {
   indices.clear();
   index_cost cost;
@@ -90,7 +127,7 @@ index_cost build_indices(const Policy& policy, const head_set& set,
   for (const bench_row& row : set.rows) {
     if (indices.contains(row.head)) continue;
     const vattn::kv_view& kv = row.head->kv();
-    auto& index = indices.emplace(row.head, policy.make_index(kv.key_dim())).first->second;
+    auto& index = indices.emplace(row.head, make(policy, row)).first->second;
     const index_t last = std::max<index_t>(0, kv.rows() - 64);
     const stop_watch build;
     index.append(kv.shard(0, last));
@@ -127,8 +164,9 @@ double selection_time(const Policy& policy, const typename Policy::index_type& i
   return quantile_of(ratios, 0.5);
 }
 
-template <class Make>
-contender enter(const std::string& name, const settings& s, Make make) {
+/// `make(k)` is a policy, `make_index(policy, row)` an index for the row's head, empty.
+template <class Make, class MakeIndex>
+contender enter(const std::string& name, const settings& s, Make make, MakeIndex make_index) {
   using policy = decltype(make(vattn::rows(1)));
   auto indices = std::make_shared<std::map<const kv_head*, typename policy::index_type>>();
   const policy picks = make(vattn::fraction(s.top_k));
@@ -138,7 +176,8 @@ contender enter(const std::string& name, const settings& s, Make make) {
       vattn::base_sampling::uniform(vattn::fraction(0.01), base),
       vattn::budget::output(vattn::epsilon{s.epsilon}, vattn::delta{s.delta}),
       vattn::dynamic_sampling::uniform());
-  return {name, [=](const head_set& set) { return build_indices(picks, set, *indices); },
+  return {name,
+          [=](const head_set& set) { return build_indices(picks, set, make_index, *indices); },
           [=](const bench_row& row, vattn::workspace& ws) {
             const vattn::kv_view& kv = row.head->kv();
             const vattn::query_group query = row.query();
@@ -167,6 +206,13 @@ contender enter(const std::string& name, const settings& s, Make make) {
           }};
 }
 
+template <class Make>
+contender enter(const std::string& name, const settings& s, Make make) {
+  return enter(name, s, make, [](const auto& policy, const bench_row& row) {
+    return policy.make_index(row.head->kv().key_dim());
+  });
+}
+
 std::vector<contender> enter_all(const settings& s) {
   using namespace vattn;
   std::vector<contender> all;
@@ -180,6 +226,31 @@ std::vector<contender> enter_all(const settings& s) {
     all.push_back(enter("sign_hash(" + std::to_string(bits) + ")", s,
                         [=](extent k) { return top_k::sign_hash(bits, k); }));
   all.push_back(enter("page_bounds(16)", s, [](extent k) { return top_k::page_bounds(16, k); }));
+  for (const index_t channels : {16, 32})
+    all.push_back(enter("double_sparsity(" + std::to_string(channels) + ")", s,
+                        [=](extent k) { return top_k::double_sparsity(channels, k); }));
+  all.push_back(enter(
+      "double_sparsity(16 fitted)", s, [](extent k) { return top_k::double_sparsity(16, k); },
+      [](const auto& policy, const bench_row& row) {
+        const fit_sample of = sample_of(row);
+        const kv_view& kv = row.head->kv();
+        return policy.make_index(top_k::choose_channels(of.queries.data(), of.query_count, kv,
+                                                        std::min<index_t>(16, kv.key_dim())),
+                                 kv.key_dim());
+      }));
+  all.push_back(enter(
+      "rotation_hash(64 fitted)", s, [](extent k) { return top_k::rotation_hash(64, k); },
+      [](const auto& policy, const bench_row& row) {
+        const fit_sample of = sample_of(row);
+        return policy.make_index(top_k::fit_hash_rotation(of.queries.data(), of.query_count,
+                                                          of.keys.data(), of.key_count,
+                                                          row.head->kv().key_dim(), 64));
+      }));
+  for (const auto& [parts, bits] : {std::pair{16, 8}, std::pair{32, 4}})
+    all.push_back(enter(
+        "product_code(" + std::to_string(parts) + " x " + std::to_string(bits) + ")", s,
+        [parts = parts, bits = bits](extent k) { return top_k::product_code(parts, bits, k); }));
+  all.push_back(enter("socket(20 x 8)", s, [](extent k) { return top_k::socket(20, 8, k); }));
   return all;
 }
 
@@ -194,7 +265,7 @@ std::vector<head_set> captured_sets(const row_set& rows) {
   return sets;
 }
 
-void measure(const settings& s, const head_set& set, std::vector<contender>& all, csv_file& csv) {
+void measure(const head_set& set, std::vector<contender>& all, csv_file& csv) {
   if (set.rows.empty()) return;
   std::vector<double> lengths;
   for (const bench_row& row : set.rows) lengths.push_back(static_cast<double>(row.visible()));
@@ -204,7 +275,7 @@ void measure(const settings& s, const head_set& set, std::vector<contender>& all
               static_cast<long long>(vattn::key_bytes(set.rows[0].head->kv()) +
                                      vattn::value_bytes(set.rows[0].head->kv())));
   std::puts(
-      "predictor        | recall % | mass left %: mean, 95 % | rows needed % | worst error % | "
+      "predictor                  | recall % | mass left %: mean, 95 % | rows needed % | worst error % | "
       "selection, % of dense | bytes a key | build ns, append us a key");
   vattn::workspace ws;
   for (contender& c : all) {
@@ -224,7 +295,7 @@ void measure(const settings& s, const head_set& set, std::vector<contender>& all
       return 100.0 * sum / static_cast<double>(x.size());
     };
     std::printf(
-        "%-16s | %8.1f | %14.2f  %6.2f | %13.2f | %13.2f | %21.2f | %11.1f | %8.0f  %8.1f\n",
+        "%-26s | %8.1f | %14.2f  %6.2f | %13.2f | %13.2f | %21.2f | %11.1f | %8.0f  %8.1f\n",
         c.name.c_str(), mean(recall), mean(left), 100.0 * quantile_of(left, 0.95), mean(needed),
         100.0 * quantile_of(error, 1.0), 100.0 * quantile_of(time, 0.5), cost.bytes_per_key,
         cost.build_ns, cost.append_us);
@@ -246,7 +317,7 @@ void run_all(const settings& s) {
       100.0 * s.top_k, s.epsilon, s.delta, s.seeds);
   std::vector<contender> all = enter_all(s);
   const row_set captured(s.captures, s.positions);
-  for (const head_set& set : captured_sets(captured)) measure(s, set, all, csv);
+  for (const head_set& set : captured_sets(captured)) measure(set, all, csv);
   for (const index_t length : s.lengths) {
     if (length == 0) continue;
     for (const auto& [kind, name] :
@@ -256,7 +327,7 @@ void run_all(const settings& s) {
       for (int h = 0; h < s.heads; ++h)
         generated.add_narrow(name, vattn::make_head(kind, length, s.dim, s.dim, 1,
                                                     s.seed + static_cast<std::uint64_t>(h)));
-      measure(s, {std::string(name) + " " + std::to_string(length), generated.rows()}, all, csv);
+      measure({std::string(name) + " " + std::to_string(length), generated.rows()}, all, csv);
     }
   }
 }

@@ -65,13 +65,17 @@ class none;         // default
 class sink_window;  // first and last rows
 }  // namespace static_indices
 namespace top_k {
-class none;          // default
-class oracle;        // exact scores, top-k or top-p
-class key_code;      // rotated 1 / 2 / 4 / 6 / 8-bit codes
-class cascade;       // a cheap key code of all keys, a better one of those that matter
-class sign_hash;     // packed signs of random projections
-class page_bounds;   // bounds of pages of keys (Quest)
-class bounded_code;  // sound bounds of scores and values, for budget::strict
+class none;             // default
+class oracle;           // exact scores, top-k or top-p
+class key_code;         // rotated 1 / 2 / 4 / 6 / 8-bit codes
+class cascade;          // a cheap key code of all keys, a better one of those that matter
+class sign_hash;        // packed signs of random projections
+class rotation_hash;    // signs of projections fitted to queries and keys
+class page_bounds;      // bounds of pages of keys (Quest)
+class double_sparsity;  // a few channels of the keys, as 4-bit labels
+class product_code;     // sub-vectors by centroids (product quantisation)
+class socket;           // soft hash, with the values' norms
+class bounded_code;     // sound bounds of scores and values, for budget::strict
 }  // namespace top_k
 namespace base_sampling {
 class uniform;       // without replacement

@@ -93,8 +93,8 @@ private:
 }  // namespace detail
 
 /// Writes to ws.picks the fewest rows whose weights exp(score) make up `share` of all, and returns their number; ws
-/// has room for all scores. Equal scores go to the lower row; -inf is never taken; NaN and +inf always are, and have no part in
-/// the sum.
+/// has room for all scores. Equal scores go to the lower row; -inf is never taken; NaN and +inf always are, and have
+/// no part in the sum.
 inline index_t pick_mass(std::span<const float> scores, double share, workspace& ws) noexcept {
   const kernels::table& kernels = kernels::active();
   constexpr float infinity = std::numeric_limits<float>::infinity();

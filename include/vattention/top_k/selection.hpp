@@ -87,8 +87,8 @@ inline index_t take_best(std::span<std::pair<float, row_t>> candidates, index_t 
 
 }  // namespace detail
 
-/// Writes the k rows of largest score to ws.picks and returns their number; ws has room for all scores. Equal scores go to the lower
-/// row; -inf is never taken; NaN and +inf always are, beyond k.
+/// Writes the k rows of largest score to ws.picks and returns their number; ws has room for all scores. Equal scores
+/// go to the lower row; -inf is never taken; NaN and +inf always are, beyond k.
 ///
 /// A threshold guessed from a sample leaves a few more than k candidates (lowered until there are
 /// enough), of which the best are taken. The result does not depend on the guess.

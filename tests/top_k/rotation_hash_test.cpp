@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vattention/top_k/rotation_hash.hpp"
+
+#include "support/top_k_contract.hpp"
+
+using namespace vattn;
+using top_k::fit_hash_rotation;
+using top_k::hash_rotation;
+
+TEST_CASE("rotation_hash keeps the contract of predictors", "[top_k]") {
+  for (const int bits : {32, 256})
+    test::check_top_k_contract([&](extent k) { return top_k::rotation_hash(bits, k); });
+}
+
+namespace {
+
+using matrix = synthetic_head::matrix;
+
+/// Normal vectors whose channel j has deviation 1 / (1 + j / 8).
+matrix uneven(index_t rows, index_t dim, std::uint64_t seed) {
+  detail::head_source source(seed, 11);
+  matrix m(rows, dim);
+  for (index_t i = 0; i < rows; ++i)
+    for (index_t j = 0; j < dim; ++j)
+      m(i, j) = static_cast<float>(source.normal() / (1.0 + static_cast<double>(j) / 8.0));
+  return m;
+}
+
+hash_rotation fitted_to(const matrix& queries, const matrix& keys, int bits, int iterations = 50,
+                        std::uint64_t seed = 1) {
+  return fit_hash_rotation(queries.data(), queries.rows(), keys.data(), keys.rows(), keys.cols(),
+                           bits, iterations, seed);
+}
+
+/// `[bits x d]`
+Eigen::MatrixXd rows_of(const hash_rotation& by) {
+  return Eigen::MatrixXd::NullaryExpr(by.bits(), by.dim(), [&](index_t bit, index_t j) {
+    return static_cast<double>(by.at(static_cast<int>(bit), j));
+  });
+}
+bool same(const hash_rotation& a, const hash_rotation& b) {
+  return a.bits() == b.bits() && a.dim() == b.dim() && rows_of(a) == rows_of(b);
+}
+
+/// Largest difference from 0 and 1 of the products of directions of one group.
+double orthonormal_to(const hash_rotation& by) {
+  const Eigen::MatrixXd rows = rows_of(by);
+  double off = 0.0;
+  for (index_t first = 0; first < by.bits(); first += by.dim()) {
+    const index_t count = std::min<index_t>(by.dim(), by.bits() - first);
+    const Eigen::MatrixXd group = rows.middleRows(first, count);
+    off = std::max(off, (group * group.transpose() - Eigen::MatrixXd::Identity(count, count))
+                            .cwiseAbs()
+                            .maxCoeff());
+  }
+  return off;
+}
+
+/// Mean square of sign(y) - y over the bits, y the products of vectors that are scaled to norm sqrt(bits).
+double quantisation_error(const hash_rotation& by, const matrix& of, bool centred) {
+  Eigen::MatrixXd x = of.cast<double>();
+  if (centred) x.rowwise() -= x.colwise().mean().eval();
+  double sum = 0.0;
+  for (index_t i = 0; i < x.rows(); ++i) {
+    const Eigen::VectorXd y =
+        rows_of(by) * x.row(i).transpose().normalized() * std::sqrt(static_cast<double>(by.bits()));
+    sum += (y.cwiseAbs().array() - 1.0).square().mean();
+  }
+  return sum / static_cast<double>(x.rows());
+}
+
+/// Predicts on a call of all heads.
+void predict(const top_k::rotation_hash& policy, const top_k::rotation_hash_index& index,
+             test::prepared_call& c) {
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  c.begin(true);
+  policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
+}
+
+/// The k rows of largest score, ties by row number, ascending.
+template <class Score>
+std::vector<row_t> best(index_t rows, index_t k, Score score) {
+  std::vector<row_t> order = test::row_range(0, rows);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](row_t a, row_t b) { return score(a) > score(b); });
+  order.resize(static_cast<std::size_t>(k));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+/// Share of the k rows of largest q.k that are among the k of largest score, mean over the heads.
+double recall(const hash_rotation& by, index_t k, test::prepared_call& c) {
+  const top_k::rotation_hash policy(by.bits(), rows(k));
+  auto index = policy.make_index(by);
+  index.append(c.view());
+  predict(policy, index, c);
+  double found = 0.0;
+  for (int h = 0; h < c.shape.heads; ++h) {
+    const Eigen::VectorXf dots = c.head.keys * c.head.queries.row(h).transpose();
+    const auto scores = c.ws.seen.scores(h);
+    const std::vector<row_t> wanted =
+        best(c.shape.rows, k, [&](row_t row) { return dots[static_cast<index_t>(row)]; });
+    const std::vector<row_t> taken = best(c.shape.rows, k, [&](row_t row) { return scores[row]; });
+    found += static_cast<double>(k) - static_cast<double>(test::rows_without(wanted, taken).size());
+  }
+  return found / static_cast<double>(k * c.shape.heads);
+}
+
+}  // namespace
+
+TEST_CASE("rotation_hash: a score is the count of equal less different signs", "[top_k]") {
+  std::vector<test::cache_shape> shapes = test::contract_shapes();
+  shapes.push_back({4200, 7, 2, element::f32, 11});
+  for (const int bits : {32, 64, 96, 256})
+    for (const test::cache_shape& shape : shapes) {
+      test::prepared_call c(shape);
+      const top_k::rotation_hash policy(bits, rows(1));
+      const auto index = test::index_of(policy, c);
+      c.options.scale = shape.heads == 2 ? -0.5F : 0.0F;
+      predict(policy, index, c);
+      const kv_view kv = c.view();
+      const Eigen::MatrixXd directions = rows_of(index.matrix());
+      const auto key_of = [&](index_t row) {
+        Eigen::VectorXf key(shape.dim);
+        kernels::load_row(kv.key_type(), kv.key_row(static_cast<row_t>(row)), shape.dim,
+                          key.data());
+        return key;
+      };
+      Eigen::VectorXd mean = Eigen::VectorXd::Zero(shape.dim);
+      for (index_t row = 0; row < 256; ++row) mean += key_of(row).cast<double>() / 256.0;
+      const double spare = bits == 96 ? 32.0 : 0.0;
+      CAPTURE(bits, shape.rows, shape.dim, shape.heads, static_cast<int>(shape.type));
+      for (int h = 0; h < shape.heads; ++h) {
+        const double sign = shape.heads == 2 ? -1.0 : 1.0;
+        const Eigen::VectorXd turned =
+            sign * directions * c.head.queries.row(h).transpose().cast<double>();
+        for (index_t row = 0; row < shape.rows; ++row) {
+          const Eigen::VectorXd y = directions * (key_of(row).cast<double>() - mean);
+          double shared = spare;
+          double unsure = 0.0;  // a product this near 0 may have either sign
+          for (index_t bit = 0; bit < bits; ++bit) {
+            shared += (y[bit] > 0.0) == (turned[bit] > 0.0) ? 1.0 : -1.0;
+            unsure += std::fabs(y[bit]) < 1e-5 ? 2.0 : 0.0;
+          }
+          REQUIRE(
+              std::fabs(static_cast<double>(c.ws.seen.scores(h)[static_cast<std::size_t>(row)]) -
+                        shared) <= unsure);
+        }
+      }
+    }
+}
+
+TEST_CASE("hash_rotation: directions are orthonormal in groups and follow from the seed") {
+  for (const index_t dim : {1, 7, 64, 80})
+    for (const int bits : {32, 96}) {
+      CAPTURE(dim, bits);
+      const hash_rotation by = hash_rotation::random(bits, dim, 3);
+      CHECK(by.bits() == bits);
+      CHECK(by.dim() == dim);
+      CHECK(orthonormal_to(by) < 1e-6);
+      CHECK(same(by, hash_rotation::random(bits, dim, 3)));
+      if (dim > 1) CHECK_FALSE(same(by, hash_rotation::random(bits, dim, 4)));
+      const matrix queries = uneven(20, dim, 1), keys = uneven(200, dim, 2);
+      const hash_rotation fitted = fitted_to(queries, keys, bits, 5);
+      CHECK(orthonormal_to(fitted) < 1e-6);
+      CHECK(same(fitted, fitted_to(queries, keys, bits, 5)));
+      if (dim > 1) CHECK_FALSE(same(fitted, fitted_to(queries, keys, bits, 5, 2)));
+    }
+  // Several groups of one dimension are not the same group again.
+  const Eigen::MatrixXd rows = rows_of(hash_rotation::random(64, 32, 1));
+  CHECK((rows.topRows(32) - rows.bottomRows(32)).cwiseAbs().maxCoeff() > 0.1);
+}
+
+TEST_CASE("hash_rotation: a matrix of one's own is taken as it is") {
+  const matrix own = uneven(64, 10, 5);
+  const hash_rotation by(own.data(), 64, 10);
+  CHECK(rows_of(by) == own.cast<double>());
+}
+
+TEST_CASE("fit_hash_rotation lowers the quantisation error of its random start", "[top_k]") {
+  const matrix queries = uneven(1024, 64, 1), keys = uneven(1024, 64, 2),
+               unseen = uneven(1024, 64, 3);
+  const hash_rotation start = fitted_to(queries, keys, 64, 0);
+  const hash_rotation fitted = fitted_to(queries, keys, 64, 30);
+  const auto lowers = [&](const matrix& of, bool centred, double factor) {
+    const double before = quantisation_error(start, of, centred);
+    const double after = quantisation_error(fitted, of, centred);
+    CAPTURE(before, after);
+    CHECK(before == Approx(2.0 - 2.0 * std::sqrt(2.0 / 3.14159265358979)).epsilon(0.05));
+    CHECK(after < factor * before);
+  };
+  lowers(keys, true, 0.9);
+  lowers(queries, false, 0.9);
+  lowers(unseen, false, 0.98);
+}
+
+TEST_CASE("fit_hash_rotation: fitted signs find more heavy keys than random ones", "[top_k]") {
+  test::prepared_call c({.rows = 8192, .dim = 128, .heads = 32});
+  c.head.keys = uneven(8192, 128, 1);
+  c.head.queries = uneven(32, 128, 2);
+  const hash_rotation fitted = fitted_to(uneven(256, 128, 3), c.head.keys.topRows(1024), 64, 20);
+  const double with = recall(fitted, 64, c);
+  const double without = recall(hash_rotation::random(64, 128, 1), 64, c);
+  CAPTURE(with, without);
+  CHECK(with > 1.2 * without);
+  CHECK(with > 0.25);
+}
+
+TEST_CASE("rotation_hash finds heavy rows of made-up heads", "[top_k]") {
+  for (const head_kind kind : {head_kind::power_law, head_kind::mixed}) {
+    test::prepared_call c({.rows = 4096, .dim = 64, .heads = 4});
+    c.head = make_head(kind, 4096, 64, 4, 4, 7);
+    const hash_rotation fitted = fitted_to(c.head.queries, c.head.keys.topRows(512), 256, 10);
+    CAPTURE(static_cast<int>(kind), recall(fitted, 40, c));
+    CHECK(recall(fitted, 40, c) > 10.0 * 40.0 / 4096.0);
+  }
+}
+
+TEST_CASE("rotation_hash: fitted directions are kept, and stored with the index", "[top_k]") {
+  test::prepared_call c({.rows = 401, .dim = 40});
+  for (const int bits : {32, 96}) {
+    const top_k::rotation_hash policy(bits, rows(9));
+    const hash_rotation fitted = fitted_to(uneven(20, 40, 1), uneven(300, 40, 2), bits, 5);
+    auto index = policy.make_index(fitted);
+    const kv_view kv = c.view();
+    for (const index_t size : {1, 2, 255, 256, 257, 258, 401}) index.append(kv.shard(0, size));
+    CHECK(same(index.matrix(), fitted));
+    auto at_once = policy.make_index(fitted);
+    at_once.append(kv);
+    CHECK(test::saved_index(at_once) == test::saved_index(index));
+    auto read = policy.make_index(40);
+    CHECK_FALSE(same(read.matrix(), fitted));
+    std::istringstream in(test::saved_index(index));
+    load_index(read, in);
+    CHECK(same(read.matrix(), fitted));
+    CHECK(test::newly_selected(policy, read, c) == test::newly_selected(policy, index, c));
+    read.forget(0);
+    CHECK(same(read.matrix(), fitted));
+    read.append(kv);
+    CHECK(test::saved_index(read) == test::saved_index(index));
+    auto wider = top_k::rotation_hash(bits + 32, rows(9)).make_index(40);
+    std::istringstream again(test::saved_index(index));
+    CHECK_THROWS_AS(load_index(wider, again), std::runtime_error);
+  }
+}
+
+TEST_CASE("rotation_hash counts the bytes of its signatures", "[top_k]") {
+  test::prepared_call c({.rows = 500, .dim = 64});
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  const attention_call<kv_view> call(queries, kv, {});
+  for (const auto& [bits, bytes] : {std::pair{32, 4}, {64, 8}, {96, 16}, {256, 32}}) {
+    const top_k::rotation_hash policy(bits, rows(1));
+    CHECK(policy.bytes_scanned(call) == 500 * bytes);
+    CHECK(test::index_of(policy, c).bytes_of(500) == 500 * bytes);
+  }
+}
+
+TEST_CASE("rotation_hash: rows beyond a query's sight score -inf, odd ones NaN", "[top_k]") {
+  test::prepared_call c({300, 32, 2});
+  const std::vector<index_t> sees{290, 300};
+  c.options.visible_of = sees.data();
+  for (const index_t row : {7, 295}) c.head.keys(row, 3) = std::numeric_limits<float>::quiet_NaN();
+  const top_k::rotation_hash policy(64, rows(5));
+  predict(policy, test::index_of(policy, c), c);
+  for (std::size_t row = 0; row < 300; ++row) {
+    const float score = c.ws.seen.scores(0)[row];
+    CHECK((score == -std::numeric_limits<float>::infinity()) == (row >= 290));
+    CHECK(std::isnan(score) == (row == 7));
+    CHECK(std::isnan(c.ws.seen.scores(1)[row]) == (row == 7 || row == 295));
+  }
+}
+
+TEST_CASE("fit_hash_rotation takes data without directions") {
+  const matrix none = matrix::Zero(100, 48);
+  const matrix one = matrix::Ones(3, 48);
+  for (const int bits : {32, 64}) {
+    CHECK(orthonormal_to(fitted_to(none, none, bits)) < 1e-6);
+    CHECK(orthonormal_to(fitted_to(one, none, bits)) < 1e-6);
+  }
+}
+
+TEST_CASE("rotation_hash refuses what it cannot work with, and says so", "[top_k]") {
+  using Catch::Contains;
+  const matrix queries = uneven(4, 48, 1), keys = uneven(100, 48, 2);
+  const auto fit = [&](index_t query_count, index_t key_count, index_t dim, int bits,
+                       int iterations) {
+    return fit_hash_rotation(queries.data(), query_count, keys.data(), key_count, dim, bits,
+                             iterations);
+  };
+  for (const int bits : {0, 16, 33, 288, -64}) {
+    const std::string got = "want 32, 64, ... 256 bits, got " + std::to_string(bits);
+    CHECK_THROWS_WITH(top_k::rotation_hash(bits, rows(1)), "vattention: rotation_hash: " + got);
+    CHECK_THROWS_WITH(hash_rotation::random(bits, 48, 1), "vattention: hash_rotation: " + got);
+    CHECK_THROWS_WITH(fit(4, 100, 48, bits, 1), "vattention: fit_hash_rotation: " + got);
+  }
+  for (const index_t dim : {0, -1, 4097}) {
+    CHECK_THROWS_WITH(hash_rotation::random(32, dim, 1), Contains("1 <= key dimension <= 4096"));
+    CHECK_THROWS_WITH(fit(4, 100, dim, 32, 1), Contains("1 <= key dimension <= 4096"));
+  }
+  CHECK_THROWS_WITH(fit(0, 100, 48, 32, 1), Contains("one query or more, got 0"));
+  CHECK_THROWS_WITH(fit(4, 31, 48, 32, 1), Contains("as many keys as bits or dimensions"));
+  CHECK_THROWS_WITH(fit(4, 47, 48, 64, 1), Contains("got 47, 64, 48"));
+  CHECK_NOTHROW(fit(1, 32, 48, 32, 1));
+  CHECK_THROWS_WITH(fit(4, 100, 48, 32, -1), Contains("iterations >= 0, got -1"));
+  for (const float odd :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    matrix bad = keys;
+    bad(95, 47) = odd;
+    CHECK_THROWS_WITH(fitted_to(queries, bad, 32), Contains("finite keys"));
+    CHECK_THROWS_WITH(fitted_to(bad, keys, 32), Contains("finite queries"));
+    CHECK_THROWS_WITH(hash_rotation(bad.data(), 96, 48), Contains("finite matrix"));
+    CHECK_NOTHROW(hash_rotation(bad.data(), 64, 48));
+  }
+  const top_k::rotation_hash policy(64, rows(1));
+  CHECK_THROWS_WITH(policy.make_index(hash_rotation::random(32, 48, 1)), Contains("got 32, 64"));
+  CHECK_THROWS_WITH(top_k::rotation_hash_index(hash_rotation::random(32, 48, 1), 49),
+                    Contains("rotation_hash_index") && Contains("48, 49"));
+  CHECK_THROWS_AS(policy.make_index(index_t{0}), std::invalid_argument);
+}
