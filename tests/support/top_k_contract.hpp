@@ -159,6 +159,24 @@ void check_leaves_hidden_rows(Make make) {
   }
 }
 
+/// A negative scale picks what the opposite queries pick with a positive one.
+template <class Make>
+void check_follows_the_scale(Make make) {
+  for (const cache_shape& shape : contract_shapes()) {
+    prepared_call c(shape);
+    CAPTURE(shape.dim, shape.heads, static_cast<int>(shape.type));
+    const auto policy = make(rows(20));
+    const auto index = index_of(policy, c);
+    c.options.scale = -0.25F;
+    const std::vector<row_t> fallen = newly_selected(policy, index, c);
+    c.options.scale = 0.25F;
+    const std::vector<row_t> risen = newly_selected(policy, index, c);
+    c.head.queries = -c.head.queries;
+    CHECK(newly_selected(policy, index, c) == fallen);
+    CHECK((risen != fallen || risen.empty()));
+  }
+}
+
 /// predict() and select() allocate nothing once the workspace has been as large.
 template <class Make>
 void check_allocates_nothing(Make make) {
@@ -297,6 +315,7 @@ void check_top_k_contract(Make make) {
     check_finds_heavy_rows(make);
     check_takes_unpredictable_rows(make);
     check_leaves_hidden_rows(make);
+    check_follows_the_scale(make);
   }
   if constexpr (!std::same_as<typename policy::index_type, top_k::no_index>)
     check_index_is_checked(make);

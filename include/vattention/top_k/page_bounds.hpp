@@ -108,6 +108,9 @@ private:
 ///
 /// Sound but wide (a factor of 1e9 of a weight in the median of captured heads): of use for top-k alone, not for
 /// bounds of the rest. Reads 4 d bytes a page.
+///
+/// Where its certificates end: on captured heads it finds a quarter of the best rows, and beside it a uniform sample
+/// made errors of up to 58 % at epsilon 5 %.
 class page_bounds {
 public:
   using role = vattn::role::top_k;

@@ -329,6 +329,9 @@ private:
 ///
 /// Reads a byte a part and key (half of one for 4 bits) and the centroids, 4 d 2^bits bytes a call: of use where a
 /// cache has many more than 2^bits rows. It never fits again, so keys unlike the first 1,024 are coded coarsely.
+///
+/// Where its certificates end: on captured heads centroids of the first keys miss the few long keys that matter, and
+/// beside it a uniform sample made errors of up to 147 % at epsilon 5 %.
 class product_code {
 public:
   using role = vattn::role::top_k;

@@ -348,6 +348,8 @@ private:
 /// row number; the signs are those of fitted directions, see `fit_hash_rotation`. The score is no log-weight: of biases
 /// it knows only those that hide a row. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
 /// Source: iterative quantisation, Gong and Lazebnik, CVPR 2011.
+///
+/// Where its certificates end: beside it a uniform sample made errors of up to 10 % at epsilon 5 % on captured heads.
 class rotation_hash {
 public:
   using role = vattn::role::top_k;

@@ -118,8 +118,8 @@ private:
 /// number (Charikar, STOC 2002; the query is not centred, which keeps the ranking unbiased). The
 /// score is no log-weight. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
 ///
-/// A weak predictor: 64 bits leave about 13 % of the mass to the sample where 4-bit codes leave 3 %.
-/// With it uniform sampling's certificates hold on average only.
+/// A weak predictor: on captured heads 64 bits leave 13 to 50 % of the mass to the sample where 4-bit codes leave .7 to
+/// 29. With it uniform sampling's certificates hold on average only: errors of up to 97 % at epsilon 5 % were seen.
 class sign_hash {
 public:
   using role = vattn::role::top_k;
@@ -140,7 +140,13 @@ public:
                workspace& ws) const noexcept {
     for (int h = 0; h < call.heads(); ++h) {
       std::uint64_t signature[4];
-      index.hash(call.queries.data + h * call.queries.stride, ws.rotated.data(), signature);
+      const float* query = call.queries.data + h * call.queries.stride;
+      if (call.scale < 0.0F) {  // logits fall with q.k
+        float* opposite = ws.rotated.data() + index.dim();
+        for (index_t j = 0; j < index.dim(); ++j) opposite[j] = -query[j];
+        query = opposite;
+      }
+      index.hash(query, ws.rotated.data(), signature);
       float* scores = seen.scores(h).data();
       ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open part) {
         match(call.kernels, index, part, signature, scores + part.first);

@@ -180,6 +180,8 @@ private:
 ///
 /// A weak predictor a byte: of the true top 2 % of captured heads (d = 64) it finds 14 to 18 % with 64 tables of 4
 /// planes, 20 to 27 % with 60 of 8. Few planes do not tell keys apart where the values' lengths differ much.
+///
+/// Where its certificates end: beside it a uniform sample made errors of up to 200 % at epsilon 5 % on captured heads.
 class socket {
 public:
   using role = vattn::role::top_k;
