@@ -292,7 +292,7 @@ private:
 /// queries are loud: `choose_channels` sees both.
 ///
 /// Reads 4 bytes a key and half a byte a channel, their number padded to a multiple of 8. A key costs a head .5 ns at
-/// 16 channels and .8 ns at 64 (4 heads, AVX-512).
+/// 16 channels and .8 ns at 64 (4 heads, the widest kernels).
 ///
 /// On captured heads 16 of 64 channels, chosen by queries, leave 1.3 to 34 % of the mass to the sample, nearly as little
 /// as 2-bit codes of all; beside it a uniform sample's errors were 6.7 % at most at epsilon 5 % (144 outputs).
