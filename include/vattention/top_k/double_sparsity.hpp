@@ -208,8 +208,7 @@ private:
     return ascending(channels);
   }
   static std::vector<row_t> ascending(const std::vector<std::int32_t>& channels) {
-    std::vector<row_t> out;
-    for (const std::int32_t channel : channels) out.push_back(static_cast<row_t>(channel));
+    std::vector<row_t> out(channels.begin(), channels.end());
     std::sort(out.begin(), out.end());
     return out;
   }
