@@ -9,6 +9,7 @@
 
 #include "vattention/top_k/coded_key.hpp"
 #include "vattention/top_k/error_mean.hpp"
+#include "vattention/top_k/index_growth.hpp"
 
 namespace vattn::top_k {
 
@@ -27,7 +28,7 @@ public:
   /// Makes room for `rows` records; allocates.
   void reserve(index_t rows) {
     const auto bytes = static_cast<std::size_t>(rows * bytes_each());
-    if (bytes > records_.capacity()) records_.reserve(bytes + bytes / 2);
+    reserve_ahead(records_, rows * bytes_each());
     if (bytes > records_.size()) records_.resize(bytes);
     mean_error_.reserve(rows);
   }

@@ -12,6 +12,7 @@
 
 #include "vattention/core/concepts.hpp"
 #include "vattention/kernels/convert.hpp"
+#include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/pick_size.hpp"
 
 namespace vattn::top_k {
@@ -115,10 +116,7 @@ public:
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
-    require(kv.key_dim() == dim_, "double_sparsity_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "double_sparsity_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
+    require_growth("double_sparsity_index::append", kv, dim_, rows_);
     const bool anew = !given_ && rows_ < choosing_rows;
     std::vector<float> key(static_cast<std::size_t>(dim_)), kept(channels_.size());
     std::vector<row_t> channels = anew ? loudest(kv, key) : channels_;
@@ -235,7 +233,7 @@ private:
   }
   template <class T>
   static void grow(std::vector<T>& v, std::size_t size) {
-    if (size > v.capacity()) v.reserve(size + size / 2);
+    reserve_ahead(v, static_cast<index_t>(size));
     if (size > v.size()) v.resize(size);
   }
 

@@ -12,6 +12,7 @@
 #include "vattention/top_k/coded_key.hpp"
 #include "vattention/top_k/error_mean.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
+#include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/long_values.hpp"
 
 namespace vattn::top_k {
@@ -44,19 +45,17 @@ public:
   /// centred, `codes` `[d]` and `key` are what it was coded as.
   template <cache_view View, class Also>
   void append(const View& kv, Also also) {
-    require(kv.key_dim() == dim(), "key_code_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "key_code_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
+    require_growth("key_code_index::append", kv, dim(), rows_);
     reserve(kv.rows());
     std::vector<float> x(static_cast<std::size_t>(dim()));
     std::vector<std::uint8_t> codes(x.size());
     index_t row = rows_;
-    frozen_centre centre = centre_;
-    if (rows_ < frozen_centre::rows) centre.settle(kv);
+    const bool settled = rows_ >= frozen_centre::rows;
+    frozen_centre centre(settled ? 0 : dim());
+    if (!settled) centre.settle(kv);
     long_values_.append(kv);
     // From here on nothing throws.
-    if (rows_ < frozen_centre::rows) {
+    if (!settled) {
       centre_ = std::move(centre);
       for (std::vector<std::uint8_t>& plane : codes_) std::fill(plane.begin(), plane.end(), 0);
       mean_error_.clear();
@@ -194,7 +193,7 @@ private:
   }
   template <class T>
   static void grow(std::vector<T>& v, std::size_t size) {
-    if (size > v.capacity()) v.reserve(size + size / 2);
+    reserve_ahead(v, static_cast<index_t>(size));
     if (size > v.size()) v.resize(size);
   }
 

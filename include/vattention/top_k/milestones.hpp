@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "vattention/core/kv_view.hpp"
+#include "vattention/top_k/index_growth.hpp"
 
 namespace vattn::top_k {
 
@@ -18,10 +18,7 @@ public:
   static constexpr index_t apart = 16;
 
   /// Makes room for `rows` rows; allocates.
-  void reserve(index_t rows) {
-    const auto count = static_cast<std::size_t>((rows + apart - 1) / apart);
-    if (count > states_.capacity()) states_.reserve(count + count / 2);
-  }
+  void reserve(index_t rows) { reserve_ahead(states_, (rows + apart - 1) / apart); }
   /// Before row `row` counts, the next one. Allocates unless there is room.
   void pass(index_t row, const State& state) {
     if (row % apart == 0) states_.push_back(state);

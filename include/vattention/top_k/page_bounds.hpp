@@ -8,6 +8,7 @@
 
 #include "vattention/core/concepts.hpp"
 #include "vattention/kernels/convert.hpp"
+#include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/selection.hpp"
 
@@ -23,10 +24,7 @@ public:
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
-    require(kv.key_dim() == dim_, "page_bounds_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "page_bounds_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
+    require_growth("page_bounds_index::append", kv, dim_, rows_);
     std::vector<float> key(static_cast<std::size_t>(dim_));
     odd_rows odd = odd_;
     std::vector<std::uint16_t> ends(ends_.begin() + 2 * dim_ * (rows_ / page_), ends_.end());
@@ -40,8 +38,7 @@ public:
       kernels::load_row(kv.key_type(), kv.key_row(static_cast<row_t>(row)), dim_, key.data());
       if (!odd.add(row, key)) widen(key, ends.data() + 2 * dim_ * (row / page_ - first));
     }
-    const auto size = static_cast<std::size_t>(2 * dim_ * pages);
-    if (size > ends_.capacity()) ends_.reserve(size + size / 2);
+    reserve_ahead(ends_, 2 * dim_ * pages);
     ends_.resize(static_cast<std::size_t>(2 * dim_ * first));
     ends_.insert(ends_.end(), ends.begin(), ends.end());
     odd_ = std::move(odd);

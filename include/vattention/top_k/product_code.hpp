@@ -14,6 +14,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/core/rng.hpp"
 #include "vattention/kernels/convert.hpp"
+#include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/pick_size.hpp"
 
@@ -197,10 +198,7 @@ public:
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
-    require(kv.key_dim() == dim(), "product_code_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "product_code_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
+    require_growth("product_code_index::append", kv, dim(), rows_);
     if (fitted_on(kv.rows()) == fitted_on(rows_)) return take_in(kv);
     product_code_index anew(centroids_.parts(), centroids_.bits(), dim());
     anew.centroids_.fit(finite_keys(kv, fitted_on(kv.rows())));
@@ -300,10 +298,9 @@ private:
       load(row);
       odd.add(row, key);
     }
-    const auto size = static_cast<std::size_t>(bytes_of(kv.rows()));
-    if (size > codes_.capacity()) codes_.reserve(size + size / 2);
+    reserve_ahead(codes_, bytes_of(kv.rows()));
     // From here on nothing throws.
-    codes_.resize(size);
+    codes_.resize(static_cast<std::size_t>(bytes_of(kv.rows())));
     odd_ = std::move(odd);
     for (; rows_ < kv.rows(); ++rows_) {
       load(rows_);

@@ -12,12 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "vattention/core/concepts.hpp"
 #include "vattention/core/rotation.hpp"
-#include "vattention/top_k/frozen_centre.hpp"
-#include "vattention/top_k/odd_rows.hpp"
-#include "vattention/top_k/selection.hpp"
-#include "vattention/top_k/sign_hash.hpp"
+#include "vattention/top_k/signature_index.hpp"
 
 namespace vattn::top_k {
 
@@ -40,7 +36,8 @@ inline void require_finite(const char* where, const char* want, const float* x, 
 /// with a direction. A value; memory 4 bits d bytes, once an index.
 class hash_rotation {
 public:
-  static constexpr int most_bits = 256;
+  static constexpr int most_bits = most_signature_bits;
+  static constexpr const char* appending = "rotation_hash_index::append";
 
   /// A matrix of one's own, `[bits x key_dim]`, row-major, which is copied.
   /// @throws std::invalid_argument for bits that are not 32, 64, ... 256, a dimension outside [1, 4096], or a number
@@ -91,6 +88,11 @@ public:
     std::fill_n(signature, (bits_ + 63) / 64, 0);
     for (int bit = 0; bit < bits_; ++bit)
       signature[bit / 64] |= std::uint64_t{sums[bit] > 0.0} << (bit % 64);
+  }
+
+  /// The same; needs no scratch.
+  void hash(const float* x, float* /*turned*/, std::uint64_t* signature) const noexcept {
+    hash(x, signature);
   }
 
   template <class File>
@@ -230,118 +232,19 @@ hash_rotation fit_hash_rotation(const float* queries, index_t query_count, const
   return {rows.data(), bits, dim};
 }
 
-/// Signs of the products of each centred key with the directions of a `hash_rotation`, packed as those of `sign_hash`:
-/// into 64-bit words, and 32 signs into half a word, so that two keys share one. The matrix is fixed when the index is
-/// made and stored in its file; the centre is a `frozen_centre`.
-///
-/// Memory a key: 4 bytes for 32 bits, else 8 for every 64 bits begun.
-class rotation_hash_index {
+/// Signs of the products of each centred key with the directions of a `hash_rotation`, see `signature_index`. The
+/// matrix is fixed when the index is made and stored in its file.
+class rotation_hash_index : public signature_index<hash_rotation> {
 public:
+  static constexpr const char* kind = "rotation_hash";
   /// @throws std::invalid_argument if the matrix is for another dimension.
   rotation_hash_index(hash_rotation by, index_t key_dim)
-      : by_((require(by.dim() == key_dim, "rotation_hash_index",
-                     "a matrix of the keys' dimension (its dimension, the keys')", by.dim(),
-                     key_dim),
-             std::move(by))),
-        centre_(key_dim) {}
+      : signature_index((require(by.dim() == key_dim, "rotation_hash_index",
+                                 "a matrix of the keys' dimension (its dimension, the keys')",
+                                 by.dim(), key_dim),
+                         std::move(by))) {}
 
-  /// Takes in the rows [rows(), kv.rows()). O(bits d) a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
-  template <cache_view View>
-  void append(const View& kv) {
-    require(kv.key_dim() == dim(), "rotation_hash_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "rotation_hash_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
-    const bool settled = rows_ >= frozen_centre::rows;
-    const index_t first = settled ? rows_ : 0;
-    frozen_centre centre = centre_;
-    if (!settled) centre.settle(kv);
-    std::vector<float> x(static_cast<std::size_t>(dim()));
-    odd_rows odd = settled ? odd_ : odd_rows();
-    for (index_t row = first; row < kv.rows(); ++row) {
-      centre.load(kv, row, x.data());
-      odd.add(row, x);
-    }
-    const auto size = static_cast<std::size_t>(bytes_of(kv.rows()) / 8);
-    if (size > signatures_.capacity()) signatures_.reserve(size + size / 2);
-    // From here on nothing throws.
-    signatures_.resize(size);
-    centre_ = std::move(centre);
-    odd_ = std::move(odd);
-    for (index_t row = first; row < kv.rows(); ++row) {
-      centre_.load(kv, row, x.data());
-      store(row, x.data());
-    }
-    rows_ = kv.rows();
-  }
-
-  /// Forgets the rows from `rows` on, all where that leaves fewer than settle the centre.
-  void forget(index_t rows) noexcept {
-    if (rows >= rows_) return;
-    rows_ = rows < frozen_centre::rows ? 0 : rows;
-    odd_.forget(rows_);
-    signatures_.resize(static_cast<std::size_t>(bytes_of(rows_) / 8));
-    if (halves() && rows_ % 2 != 0) signatures_.back() &= 0xFFFFFFFFU;
-  }
-
-  static constexpr const char* kind = "rotation_hash";
-  template <class File>
-  void exchange(File& file) {
-    by_.exchange(file);
-    file.number(rows_);
-    centre_.exchange(file);
-    file.numbers(signatures_, bytes_of(rows_) / 8);
-    odd_.exchange(file, rows_);
-  }
-
-  index_t rows() const noexcept { return rows_; }
-  template <cache_view View>
-  bool fits(const View& kv) const noexcept {
-    return dim() == kv.key_dim();
-  }
-  template <cache_view View>
-  bool matches(const View& kv) const noexcept {
-    return rows_ == kv.rows() && fits(kv);
-  }
-
-  index_t dim() const noexcept { return by_.dim(); }
-  const hash_rotation& matrix() const noexcept { return by_; }
-  /// Words of a signature of its own; two keys share one word if `halves()`, the even row its low half.
-  int words() const noexcept { return (by_.bits() + 63) / 64; }
-  bool halves() const noexcept { return by_.bits() == 32; }
-  const std::uint64_t* signatures() const noexcept { return signatures_.data(); }
-  /// Bytes of the signatures of the first `rows` rows.
-  index_t bytes_of(index_t rows) const noexcept {
-    return sign_hash_index::bytes_of(by_.bits(), rows);
-  }
-  const odd_rows& odd() const noexcept { return odd_; }
-
-  /// Equal less different signs of `query` and of the rows [first, last), bits of a word that are not used counting as
-  /// equal; the first row is even if `halves()`.
-  void match(const kernels::table& kernels, half_open rows, const std::uint64_t* query,
-             float* out) const noexcept {
-    if (halves())
-      return kernels.match_halves(signatures() + rows.first / 2, rows.size(),
-                                  static_cast<std::uint32_t>(query[0]), out);
-    kernels.match_signs(signatures() + rows.first * words(), rows.size(), words(), query, out);
-  }
-
-private:
-  /// `x` is the centred key.
-  void store(index_t row, const float* x) noexcept {
-    if (!halves()) return by_.hash(x, signatures_.data() + row * words());
-    std::uint64_t signature;
-    by_.hash(x, &signature);
-    std::uint64_t& word = signatures_[static_cast<std::size_t>(row / 2)];
-    word = row % 2 == 0 ? signature : (word & 0xFFFFFFFFU) | signature << 32U;
-  }
-
-  hash_rotation by_;
-  frozen_centre centre_;
-  std::vector<std::uint64_t> signatures_;
-  odd_rows odd_;
-  index_t rows_ = 0;
+  const hash_rotation& matrix() const noexcept { return directions(); }
 };
 
 /// Scores a key as `sign_hash` does, by the number of signs it shares with the query less those it does not, ties by
@@ -379,18 +282,7 @@ public:
   template <cache_view View>
   void predict(const attention_call<View>& call, const rotation_hash_index& index,
                predictions& seen, workspace& ws) const noexcept {
-    constexpr int words = hash_rotation::most_bits / 64;
-    std::uint64_t signatures[words * workspace::most_heads];
-    for (int h = 0; h < call.heads(); ++h)
-      hash_query(call, h, index.matrix(), ws.rotated.data(), signatures + words * h);
-    ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open rows) {
-      for (int h = 0; h < call.heads(); ++h) {
-        float* scores = seen.scores(h).data();
-        index.match(call.kernels, rows, signatures + words * h, scores + rows.first);
-        hide(call, h, rows, scores);
-        index.odd().mark(rows.first, rows.last, scores + rows.first);
-      }
-    });
+    index.score(call, seen, ws);
   }
 
   template <cache_view View>
@@ -401,29 +293,11 @@ public:
 
   template <cache_view View>
   index_t bytes_scanned(const attention_call<View>& call) const noexcept {
-    return sign_hash_index::bytes_of(bits_, call.visible);
+    return rotation_hash_index::bytes_of(bits_, call.visible);
   }
   basis coverage() const noexcept { return basis::unmeasured; }
 
 private:
-  /// Signs of a head's query, of its opposite if logits fall with q.k; `x` is scratch `[d]`.
-  template <cache_view View>
-  static void hash_query(const attention_call<View>& call, int h, const hash_rotation& by, float* x,
-                         std::uint64_t* signature) noexcept {
-    const float* query = call.queries.data + h * call.queries.stride;
-    const float sign = call.scale < 0.0F ? -1.0F : 1.0F;
-    for (index_t j = 0; j < by.dim(); ++j) x[j] = sign * query[j];
-    by.hash(x, signature);
-  }
-
-  template <cache_view View>
-  static void hide(const attention_call<View>& call, int h, half_open rows,
-                   float* scores) noexcept {
-    if (call.queries.logits.bias == nullptr && rows.last <= call.visible_to(h)) return;
-    for (index_t row = rows.first; row < rows.last; ++row)
-      if (call.hides(h, row)) scores[row] = call.hidden;
-  }
-
   int bits_;
   extent k_;
 };

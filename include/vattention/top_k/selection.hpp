@@ -117,6 +117,15 @@ inline index_t pick_top(std::span<const float> scores, index_t k, workspace& ws)
          detail::take_best({candidates, static_cast<std::size_t>(finite)}, k, picks + forced);
 }
 
+/// Rows that a head does not see score -inf, for predictors whose scores no bias can be added to; `scores` holds that of
+/// row `rows.first` first.
+template <cache_view View>
+void hide_rows(const attention_call<View>& call, int head, half_open rows, float* scores) noexcept {
+  if (call.queries.logits.bias == nullptr && rows.last <= call.visible_to(head)) return;
+  for (index_t row = rows.first; row < rows.last; ++row)
+    if (call.hides(head, row)) scores[row - rows.first] = call.hidden;
+}
+
 /// Adds to ws.exact each head's k best rows among those not in it yet. Fewer free rows than k: all.
 template <cache_view View>
 void select_top(const attention_call<View>& call, index_t k, workspace& ws) noexcept {

@@ -11,6 +11,7 @@
 #include "vattention/core/rotation.hpp"
 #include "vattention/kernels/convert.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
+#include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/long_values.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/selection.hpp"
@@ -34,10 +35,7 @@ public:
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
-    require(kv.key_dim() == dim_, "socket_index::append", "keys of the index's dimension",
-            kv.key_dim());
-    require(kv.rows() >= rows_, "socket_index::append",
-            "a view that has only grown (rows, indexed)", kv.rows(), rows_);
+    require_growth("socket_index::append", kv, dim_, rows_);
     const bool settled = rows_ >= frozen_centre::rows;
     const index_t first = settled ? rows_ : 0;
     const auto dim = static_cast<std::size_t>(dim_), count = static_cast<std::size_t>(tables_);
@@ -46,24 +44,25 @@ public:
     std::vector<std::uint8_t> buckets(count * static_cast<std::size_t>(kv.rows() - first));
     std::vector<std::uint16_t> norms(static_cast<std::size_t>(kv.rows() - first));
     odd_rows odd = settled ? odd_ : odd_rows();
-    frozen_centre centre = centre_;
+    frozen_centre centre(settled ? 0 : dim_);
     if (!settled) centre.settle(kv);
+    const frozen_centre& about = settled ? centre_ : centre;
     for (index_t row = first; row < kv.rows(); ++row) {
-      centre.load(kv, row, x.data());
+      about.load(kv, row, x.data());
       odd.add(row, x);
       project(x.data(), turned.data(), projections.data());
       hash(projections.data(), buckets.data() + (row - first) * tables_);
       norms[static_cast<std::size_t>(row - first)] = half_norm(value_square(kv, row, value));
     }
-    reserve(buckets_, tables_ * kv.rows());
-    reserve(norms_, kv.rows());
+    reserve_ahead(buckets_, tables_ * kv.rows());
+    reserve_ahead(norms_, kv.rows());
     // From here on nothing throws.
     buckets_.resize(static_cast<std::size_t>(tables_ * first));
     buckets_.insert(buckets_.end(), buckets.begin(), buckets.end());
     norms_.resize(static_cast<std::size_t>(first));
     norms_.insert(norms_.end(), norms.begin(), norms.end());
     odd_ = std::move(odd);
-    centre_ = std::move(centre);
+    if (!settled) centre_ = std::move(centre);
     rows_ = kv.rows();
   }
 
@@ -146,11 +145,6 @@ private:
     return std::isfinite(square) ? kernels::f16_nearest(static_cast<float>(std::sqrt(square)))
                                  : infinite;
   }
-  template <class T>
-  static void reserve(std::vector<T>& all, index_t size) {
-    const auto wanted = static_cast<std::size_t>(size);
-    if (wanted > all.capacity()) all.reserve(wanted + wanted / 2);
-  }
 
   std::vector<rotation> turns_;
   frozen_centre centre_;
@@ -228,9 +222,7 @@ public:
               index, rows,
               [=, this](int t, int corner) { return chance(chances + t * planes_, corner); },
               scores);
-        if (call.queries.logits.bias != nullptr || call.visible_to(h) < call.visible)
-          for (index_t row = rows.first; row < rows.last; ++row)
-            if (call.hides(h, row)) scores[row - rows.first] = call.hidden;
+        hide_rows(call, h, rows, scores);
         index.odd().mark(rows.first, rows.last, scores);
       }
     });
