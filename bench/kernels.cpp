@@ -121,7 +121,7 @@ void match_signs(benchmark::State& state, const table& kernels) {
   const std::vector<std::uint64_t> signatures(static_cast<std::size_t>(keys * words),
                                               0x0123456789ABCDEF);
   const std::vector<std::uint64_t> query(static_cast<std::size_t>(words), 0xFEDCBA9876543210);
-  std::vector<float> out(keys);
+  std::vector<std::uint16_t> out(keys);
   for (auto _ : state) {
     kernels.match_signs(signatures.data(), keys, words, query.data(), out.data());
     benchmark::DoNotOptimize(out.data());

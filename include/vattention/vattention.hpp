@@ -122,6 +122,7 @@
 #include "vattention/top_k/code_bounds.hpp"
 #include "vattention/top_k/code_records.hpp"
 #include "vattention/top_k/coded_key.hpp"
+#include "vattention/top_k/count_selection.hpp"
 #include "vattention/top_k/double_sparsity.hpp"
 #include "vattention/top_k/error_mean.hpp"
 #include "vattention/top_k/frozen_centre.hpp"

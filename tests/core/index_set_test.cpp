@@ -36,6 +36,17 @@ TEST_CASE("a set lists its rows in ascending order, each once") {
   CHECK(s.size() == 8);
 }
 
+TEST_CASE("rows are added a word at a time") {
+  index_set s;
+  s.reset(130);
+  s.add(64);
+  s.add_word(1, 0x8000000000000005U);
+  s.add_word(2, 2);
+  s.add_word(0, 0);
+  CHECK(s.size() == 4);
+  CHECK(listed(s) == list{64, 66, 127, 129});
+}
+
 TEST_CASE("the list is that of the last call to list()") {
   index_set s;
   s.reset(10);

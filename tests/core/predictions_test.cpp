@@ -37,6 +37,21 @@ TEST_CASE("excluded rows score -inf for every head, the others stay") {
   }
 }
 
+TEST_CASE("predictions hold counts instead") {
+  predictions seen;
+  seen.reset(3, 50);
+  for (int h = 0; h < 3; ++h)
+    for (std::size_t row = 0; row < 50; ++row)
+      seen.counts(h)[row] = static_cast<std::uint16_t>(100 * h) + static_cast<std::uint16_t>(row);
+  seen.counts(1)[7] = predictions::must_read;
+  seen.exclude_counts(std::vector<row_t>{7, 49});
+  CHECK(std::as_const(seen).counts(2)[48] == 248);
+  CHECK(std::as_const(seen).counts(0)[48] == 48);
+  CHECK(seen.counts(1).size() == 50);
+  for (int h = 0; h < 3; ++h)
+    for (const std::size_t row : {7U, 49U}) CHECK(seen.counts(h)[row] == predictions::not_free);
+}
+
 TEST_CASE("predictions allocate only where they have never been as large") {
   predictions seen;
   seen.reset(4, 1000);

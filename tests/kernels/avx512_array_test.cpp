@@ -12,6 +12,8 @@ TEST_CASE("the avx512 row keeps the contract of its kernels on arrays", "[kernel
   check_exp_shifted(row);
   check_scale_sums(row);
   check_not_below(row);
+  check_count_reaching(row);
+  check_mark_reaching(row);
   check_random_blocks(row);
 }
 

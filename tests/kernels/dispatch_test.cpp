@@ -28,6 +28,8 @@ TEST_CASE("every row has its own number and name and no hole", "[kernels]") {
     CHECK(row.proposal_logs != nullptr);
     CHECK(row.scale_sums != nullptr);
     CHECK(row.not_below != nullptr);
+    CHECK(row.count_reaching != nullptr);
+    CHECK(row.mark_reaching != nullptr);
   }
 }
 

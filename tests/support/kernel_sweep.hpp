@@ -736,6 +736,67 @@ inline void check_random_blocks(const kernels::table& row) {
   }
 }
 
+/// Counts at and beside `near`, 0 and the largest one, at the end of readable memory.
+class some_counts {
+public:
+  some_counts(index_t count, int near, std::uint64_t seed)
+      : memory_(std::max<index_t>(count, 1) * 2, 0),
+        counts_(reinterpret_cast<std::uint16_t*>(memory_.data())) {
+    std::mt19937_64 engine(seed);
+    for (index_t i = 0; i < count; ++i) {
+      const auto x = static_cast<int>(engine() % 8);
+      counts_[i] = static_cast<std::uint16_t>(x == 7 ? 0xFFFF : x == 6 ? 0 : near + x - 1);
+    }
+  }
+  const std::uint16_t* data() const noexcept { return counts_; }
+
+private:
+  fenced_memory memory_;
+  std::uint16_t* counts_;
+};
+
+inline void check_count_reaching(const kernels::table& row) {
+  for (const index_t count : {0, 1, 7, 8, 16, 31, 32, 33, 100, 4096, 4099, 65536})
+    for (const int first : {0, 1, 30, 32766, 0xFFFC}) {
+      const some_counts counts(count, first, 12);
+      std::vector<index_t> want(5, 0), out(6, 77);
+      for (index_t i = 0; i < count; ++i) {
+        for (int j = 0; j < 4; ++j)
+          want[static_cast<std::size_t>(j)] += counts.data()[i] >= first + j ? 1 : 0;
+        want[4] += counts.data()[i] == 0xFFFF ? 1 : 0;
+      }
+      want.push_back(77);
+      row.count_reaching(counts.data(), count, static_cast<std::uint16_t>(first), out.data());
+      CAPTURE(row.name, count, first);
+      CHECK(out == want);
+    }
+  // No counter of a lane overflows.
+  const std::vector<std::uint16_t> all(65536, 0xFFFF);
+  index_t out[5];
+  row.count_reaching(all.data(), 65536, 3, out);
+  for (const index_t found : out) CHECK(found == 65536);
+}
+
+inline void check_mark_reaching(const kernels::table& row) {
+  for (const index_t count : {0, 1, 7, 31, 63, 64, 65, 128, 131, 200, 4096})
+    for (const int threshold : {0, 1, 30, 32767, 32768, 0xFFFE, 0xFFFF}) {
+      const some_counts counts(count, threshold, 13);
+      const auto words = static_cast<std::size_t>((count + 63) / 64);
+      std::vector<std::uint64_t> above(words + 1), equal(words + 1), out(words + 1, 77), same = out;
+      above.back() = equal.back() = 77;
+      for (index_t i = 0; i < count; ++i) {
+        const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+        if (counts.data()[i] > threshold) above[static_cast<std::size_t>(i / 64)] |= bit;
+        if (counts.data()[i] == threshold) equal[static_cast<std::size_t>(i / 64)] |= bit;
+      }
+      row.mark_reaching(counts.data(), count, static_cast<std::uint16_t>(threshold), out.data(),
+                        same.data());
+      CAPTURE(row.name, count, threshold);
+      CHECK(out == above);
+      CHECK(same == equal);
+    }
+}
+
 inline void check_match_signs(const kernels::table& row) {
   std::mt19937_64 engine(10);
   for (int words = 1; words <= 9; ++words) {
@@ -746,17 +807,17 @@ inline void check_match_signs(const kernels::table& row) {
       for (index_t i = 0; i < count * words; ++i) signs[i] = engine();
       std::vector<std::uint64_t> query(static_cast<std::size_t>(words));
       for (auto& q : query) q = engine();
-      std::vector<float> want, out(static_cast<std::size_t>(count + 1), untouched);
+      std::vector<std::uint16_t> want, out(static_cast<std::size_t>(count + 1), 7777);
       for (index_t i = 0; i < count; ++i) {
-        int agree = 0;
+        int equal = 0;
         for (int bit = 0; bit < 64 * words; ++bit) {
           const std::uint64_t both =
               signs[i * words + bit / 64] ^ query[static_cast<std::size_t>(bit / 64)];
-          agree += (both >> (bit % 64) & 1) != 0 ? -1 : 1;
+          equal += (both >> (bit % 64) & 1) != 0 ? 0 : 1;
         }
-        want.push_back(static_cast<float>(agree));
+        want.push_back(static_cast<std::uint16_t>(1 + equal));
       }
-      want.push_back(untouched);
+      want.push_back(7777);
       row.match_signs(signs, count, words, query.data(), out.data());
       CHECK(out == want);
     }
@@ -772,14 +833,14 @@ inline void check_match_halves(const kernels::table& row) {
     auto* words = reinterpret_cast<std::uint64_t*>(memory.data());
     for (index_t i = 0; i < (count + 1) / 2; ++i) words[i] = engine();
     const auto query = static_cast<std::uint32_t>(engine());
-    std::vector<float> want, out(static_cast<std::size_t>(count + 1), untouched);
+    std::vector<std::uint16_t> want, out(static_cast<std::size_t>(count + 1), 7777);
     for (index_t i = 0; i < count; ++i) {
-      int agree = 0;
+      int equal = 0;
       for (int bit = 0; bit < 32; ++bit)
-        agree += (words[i / 2] >> (i % 2 * 32 + bit) & 1) == (query >> bit & 1) ? 1 : -1;
-      want.push_back(static_cast<float>(agree));
+        equal += (words[i / 2] >> (i % 2 * 32 + bit) & 1) == (query >> bit & 1) ? 1 : 0;
+      want.push_back(static_cast<std::uint16_t>(1 + equal));
     }
-    want.push_back(untouched);
+    want.push_back(7777);
     row.match_halves(words, count, query, out.data());
     CHECK(out == want);
   }
@@ -802,6 +863,8 @@ inline void check_quick(const kernels::table& row) {
   check_proposal_logs(row);
   check_scale_sums(row);
   check_not_below(row);
+  check_count_reaching(row);
+  check_mark_reaching(row);
   check_random_blocks(row);
 }
 

@@ -89,7 +89,7 @@ std::vector<row_t> best(index_t rows, index_t k, Score score) {
   return order;
 }
 
-/// Share of the k rows of largest q.k that are among the k of largest score, mean over the heads.
+/// Share of the k rows of largest q.k that are among the k of largest count, mean over the heads.
 double recall(const hash_rotation& by, index_t k, test::prepared_call& c) {
   const top_k::rotation_hash policy(by.bits(), rows(k));
   auto index = policy.make_index(by);
@@ -98,10 +98,10 @@ double recall(const hash_rotation& by, index_t k, test::prepared_call& c) {
   double found = 0.0;
   for (int h = 0; h < c.shape.heads; ++h) {
     const Eigen::VectorXf dots = c.head.keys * c.head.queries.row(h).transpose();
-    const auto scores = c.ws.seen.scores(h);
+    const auto counts = c.ws.seen.counts(h);
     const std::vector<row_t> wanted =
         best(c.shape.rows, k, [&](row_t row) { return dots[static_cast<index_t>(row)]; });
-    const std::vector<row_t> taken = best(c.shape.rows, k, [&](row_t row) { return scores[row]; });
+    const std::vector<row_t> taken = best(c.shape.rows, k, [&](row_t row) { return counts[row]; });
     found += static_cast<double>(k) - static_cast<double>(test::rows_without(wanted, taken).size());
   }
   return found / static_cast<double>(k * c.shape.heads);
@@ -109,7 +109,7 @@ double recall(const hash_rotation& by, index_t k, test::prepared_call& c) {
 
 }  // namespace
 
-TEST_CASE("rotation_hash: a score is the count of equal less different signs", "[top_k]") {
+TEST_CASE("rotation_hash: equal signs are counted", "[top_k]") {
   std::vector<test::cache_shape> shapes = test::contract_shapes();
   shapes.push_back({4200, 7, 2, element::f32, 11});
   for (const int bits : {32, 64, 96, 256})
@@ -137,15 +137,14 @@ TEST_CASE("rotation_hash: a score is the count of equal less different signs", "
             sign * directions * c.head.queries.row(h).transpose().cast<double>();
         for (index_t row = 0; row < shape.rows; ++row) {
           const Eigen::VectorXd y = directions * (key_of(row).cast<double>() - mean);
-          double shared = spare;
+          double shared = 1.0 + spare;
           double unsure = 0.0;  // a product this near 0 may have either sign
           for (index_t bit = 0; bit < bits; ++bit) {
-            shared += (y[bit] > 0.0) == (turned[bit] > 0.0) ? 1.0 : -1.0;
-            unsure += std::fabs(y[bit]) < 1e-5 ? 2.0 : 0.0;
+            shared += (y[bit] > 0.0) == (turned[bit] > 0.0) ? 1.0 : 0.0;
+            unsure += std::fabs(y[bit]) < 1e-5 ? 1.0 : 0.0;
           }
-          REQUIRE(
-              std::fabs(static_cast<double>(c.ws.seen.scores(h)[static_cast<std::size_t>(row)]) -
-                        shared) <= unsure);
+          const auto count = c.ws.seen.counts(h)[static_cast<std::size_t>(row)];
+          REQUIRE(std::fabs(static_cast<double>(count) - shared) <= unsure);
         }
       }
     }
@@ -257,7 +256,8 @@ TEST_CASE("rotation_hash counts the bytes of its signatures", "[top_k]") {
   }
 }
 
-TEST_CASE("rotation_hash: rows beyond a query's sight score -inf, odd ones NaN", "[top_k]") {
+TEST_CASE("rotation_hash: rows beyond a query's sight are not free, odd ones must be read",
+          "[top_k]") {
   test::prepared_call c({300, 32, 2});
   const std::vector<index_t> sees{290, 300};
   c.options.visible_of = sees.data();
@@ -265,10 +265,10 @@ TEST_CASE("rotation_hash: rows beyond a query's sight score -inf, odd ones NaN",
   const top_k::rotation_hash policy(64, rows(5));
   predict(policy, test::index_of(policy, c), c);
   for (std::size_t row = 0; row < 300; ++row) {
-    const float score = c.ws.seen.scores(0)[row];
-    CHECK((score == -std::numeric_limits<float>::infinity()) == (row >= 290));
-    CHECK(std::isnan(score) == (row == 7));
-    CHECK(std::isnan(c.ws.seen.scores(1)[row]) == (row == 7 || row == 295));
+    const std::uint16_t count = c.ws.seen.counts(0)[row];
+    CHECK((count == predictions::not_free) == (row >= 290));
+    CHECK((count == predictions::must_read) == (row == 7));
+    CHECK((c.ws.seen.counts(1)[row] == predictions::must_read) == (row == 7 || row == 295));
   }
 }
 

@@ -14,21 +14,22 @@ TEST_CASE("sign_hash keeps the contract of its role", "[top_k]") {
 
 namespace {
 
-/// Scores of all rows for head 0 of a call on the first `visible` rows.
-std::vector<float> scores_of(const top_k::sign_hash& policy, const top_k::sign_hash_index& index,
-                             test::prepared_call& c, index_t visible) {
+/// Counts of all rows for head 0 of a call on the first `visible` rows.
+std::vector<std::uint16_t> counts_of(const top_k::sign_hash& policy,
+                                     const top_k::sign_hash_index& index, test::prepared_call& c,
+                                     index_t visible) {
   const kv_view kv = c.view();
   c.options.visible_rows = visible;
   const query_group queries = c.group();
   c.begin(true);
   policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
-  const auto scores = c.ws.seen.scores(0);
-  return {scores.begin(), scores.begin() + visible};
+  const auto counts = c.ws.seen.counts(0);
+  return {counts.begin(), counts.begin() + visible};
 }
 
 }  // namespace
 
-TEST_CASE("sign_hash: 32 bits score the first half of the signs of 64", "[top_k]") {
+TEST_CASE("sign_hash: 32 bits count the first half of the signs of 64", "[top_k]") {
   for (const index_t rows : {1, 2, 255, 256, 257, 601}) {
     test::prepared_call c({.rows = rows, .dim = 64});
     const top_k::sign_hash narrow(32, vattn::rows(1));
@@ -39,11 +40,11 @@ TEST_CASE("sign_hash: 32 bits score the first half of the signs of 64", "[top_k]
     std::vector<float> scratch(64);
     whole.hash(c.group().data, scratch.data(), &query);
     for (const index_t visible : {rows, std::max<index_t>(1, rows - 1)}) {
-      const std::vector<float> scores = scores_of(narrow, halves, c, visible);
+      const std::vector<std::uint16_t> counts = counts_of(narrow, halves, c, visible);
       for (index_t row = 0; row < visible; ++row) {
         const auto different = std::popcount(static_cast<std::uint32_t>(whole.signatures()[row]) ^
                                              static_cast<std::uint32_t>(query));
-        CHECK(scores[static_cast<std::size_t>(row)] == static_cast<float>(32 - 2 * different));
+        CHECK(counts[static_cast<std::size_t>(row)] == 33 - different);
       }
     }
   }
@@ -65,8 +66,8 @@ TEST_CASE("sign_hash: shared signs estimate the angle", "[top_k]") {
     const auto cosine =
         static_cast<double>(key.normalized().dot(c.head.queries.row(0).transpose().normalized()));
     const double expected = 256.0 * (1.0 - 2.0 * std::acos(cosine) / 3.14159265358979);
-    const double off =
-        static_cast<double>(c.ws.seen.scores(0)[static_cast<std::size_t>(row)]) - expected;
+    const int equal = c.ws.seen.counts(0)[static_cast<std::size_t>(row)] - 1;
+    const double off = 2.0 * equal - 256.0 - expected;
     worst = std::max(worst, std::fabs(off));
     square += off * off / 600.0;
   }
@@ -108,7 +109,7 @@ TEST_CASE("sign_hash counts the bytes of its signatures", "[top_k]") {
   CHECK(top_k::sign_hash(256, rows(1)).bytes_scanned(call) == 500 * 32);
 }
 
-TEST_CASE("sign_hash: rows beyond a query's sight score -inf", "[top_k]") {
+TEST_CASE("sign_hash: rows beyond a query's sight are not free", "[top_k]") {
   test::prepared_call c({300, 32, 2});
   const std::vector<index_t> sees{290, 300};
   c.options.visible_of = sees.data();
@@ -119,7 +120,8 @@ TEST_CASE("sign_hash: rows beyond a query's sight score -inf", "[top_k]") {
   c.begin(true);
   policy.predict(attention_call<kv_view>(queries, kv, {}), index, c.ws.seen, c.ws);
   for (std::size_t row = 0; row < 300; ++row) {
-    CHECK((c.ws.seen.scores(0)[row] == -std::numeric_limits<float>::infinity()) == (row >= 290));
-    CHECK(std::isfinite(c.ws.seen.scores(1)[row]));
+    CHECK((c.ws.seen.counts(0)[row] == predictions::not_free) == (row >= 290));
+    CHECK(c.ws.seen.counts(1)[row] >= 1);
+    CHECK(c.ws.seen.counts(1)[row] <= 65);
   }
 }

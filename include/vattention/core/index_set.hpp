@@ -42,6 +42,13 @@ public:
     size_ += (word & bit) == 0 ? 1 : 0;
     word |= bit;
   }
+  /// Adds the rows 64 word + i for the bits i that are set.
+  void add_word(index_t word, std::uint64_t bits) noexcept {
+    VATTN_ASSERT(64 * word + 64 - std::countl_zero(bits) <= n_ || bits == 0);
+    std::uint64_t& held = bits_[static_cast<std::size_t>(word)];
+    size_ += std::popcount(bits & ~held);
+    held |= bits;
+  }
   void add_range(index_t first, index_t last) noexcept {
     for (index_t row = first; row < last; ++row) add(static_cast<row_t>(row));
   }

@@ -108,7 +108,7 @@ public:
     softmax_sum.reserve(g);
     softmax_numerator.reserve(g * value_dim);
     chunk_sums.reserve(row_chunks(rows).count() * softmax_sums::doubles(heads, value_dim));
-    chunk_counts.reserve(row_chunks(rows).count());
+    chunk_counts.reserve(5 * row_chunks(rows).count());
     sample_logits.reserve(g * rows);
     sample_norms.reserve(rows);
     by_group.reserve(rows);
@@ -177,6 +177,7 @@ public:
   // selection
   scratch<std::pair<float, row_t>> candidates;
   scratch<row_t> picks;
+  scratch<std::uint64_t> marks;
 
   // blocks of rows
   scratch<const void*> addresses;
@@ -184,7 +185,7 @@ public:
   // room for a block's values where a cache scatters them, in their own type
   scratch<float> value_copies;
 
-  // running softmax of the exact rows; of each chunk of rows its sums, and how many of its rows were listed
+  // running softmax of the exact rows; of each chunk of rows its sums, and how many of its rows were found
   scratch<double> softmax_max, softmax_sum, softmax_numerator, chunk_sums;
   scratch<index_t> chunk_counts;
 
@@ -222,6 +223,7 @@ private:
     seen.reset(static_cast<int>(g), rows);
     candidates.reserve(rows);
     picks.reserve(rows);
+    marks.reserve(2 * (rows / 64 + 1));
   }
   /// What samplers of unequal probabilities share.
   void reserve_looks(index_t heads, index_t rows) {

@@ -152,6 +152,62 @@ VATTN_AVX2 inline index_t not_below(const float* x, index_t count, float thresho
   return found;
 }
 
+/// Sixteen counts.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i load_counts(const std::uint16_t* at) noexcept {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(at)));
+}
+/// All ones where a count is not below the least.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i reaching(__m256i counts, __m256i least) noexcept {
+  return _mm256_cmpeq_epi16(_mm256_max_epu16(counts, least), counts);
+}
+/// A bit a lane of two registers of 16-bit lanes, all ones or all zeros.
+VATTN_AVX2 VATTN_ALWAYS_INLINE std::uint64_t bits_of_lanes(__m256i low, __m256i high) noexcept {
+  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8);
+  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+}
+
+/// A counter a lane for each of the five.
+VATTN_AVX2 inline void count_reaching(const std::uint16_t* x, index_t count, std::uint16_t first,
+                                      index_t* out) noexcept {
+  __m256i least[4], found[5];
+  for (int j = 0; j < 4; ++j) least[j] = _mm256_set1_epi16(static_cast<short>(first + j));
+  for (__m256i& lanes : found) lanes = _mm256_setzero_si256();
+  index_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m256i v = load_counts(x + i);
+    VATTN_UNROLL
+    for (int j = 0; j < 4; ++j) found[j] = _mm256_sub_epi16(found[j], reaching(v, least[j]));
+    found[4] = _mm256_sub_epi16(found[4], _mm256_cmpeq_epi16(v, _mm256_set1_epi16(-1)));
+  }
+  alignas(32) std::uint16_t lanes[16];
+  scalar::count_reaching(x + i, count - i, first, out);
+  for (int j = 0; j < 5; ++j) {
+    _mm256_store_si256(static_cast<__m256i*>(static_cast<void*>(lanes)), found[j]);
+    for (const std::uint16_t lane : lanes) out[j] += lane;
+  }
+  _mm256_zeroupper();
+}
+
+/// A word of marks from four registers.
+VATTN_AVX2 inline void mark_reaching(const std::uint16_t* x, index_t count, std::uint16_t threshold,
+                                     std::uint64_t* above, std::uint64_t* equal) noexcept {
+  const __m256i at = _mm256_set1_epi16(static_cast<short>(threshold));
+  index_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    std::uint64_t same[2], not_less[2];
+    VATTN_UNROLL
+    for (int k = 0; k < 2; ++k) {
+      const __m256i low = load_counts(x + i + 32 * k), high = load_counts(x + i + 32 * k + 16);
+      same[k] = bits_of_lanes(_mm256_cmpeq_epi16(low, at), _mm256_cmpeq_epi16(high, at));
+      not_less[k] = bits_of_lanes(reaching(low, at), reaching(high, at));
+    }
+    equal[i / 64] = same[0] | same[1] << 32U;
+    above[i / 64] = (not_less[0] | not_less[1] << 32U) & ~equal[i / 64];
+  }
+  _mm256_zeroupper();
+  scalar::mark_reaching(x + i, count - i, threshold, above + i / 64, equal + i / 64);
+}
+
 /// Four blocks of Philox4x32-10, one in each 64-bit lane, of which only the low half counts: the multiplication
 /// takes no more.
 struct philox_blocks {

@@ -175,47 +175,71 @@ VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i count_ones(__m256i v) noexcept {
   return _mm256_add_epi8(low, high);
 }
 
-/// Signatures of one word, four at a time; returns how many were matched.
+/// Different bits of four signatures of one word, one to a 64-bit lane.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i differences_of_four(const std::uint64_t* signatures,
+                                                           __m256i query) noexcept {
+  const __m256i s =
+      _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(signatures)));
+  return _mm256_sad_epu8(count_ones(_mm256_xor_si256(s, query)), _mm256_setzero_si256());
+}
+
+/// Signatures of one word, sixteen at a time; returns how many were matched.
 VATTN_AVX2 inline index_t match_words(const std::uint64_t* signatures, index_t count,
-                                      std::uint64_t query, float* out) noexcept {
+                                      std::uint64_t query, std::uint16_t* out) noexcept {
   const __m256i q = _mm256_set1_epi64x(static_cast<long long>(query));
-  const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+  // Two registers' counts in turn, in either half: pairs of one register are brought together, then the halves.
+  const __m256i pairs = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1,
+                                         4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+  const __m256i halves = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i most = _mm256_set1_epi16(65);
   index_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const __m256i s =
-        _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(signatures + i)));
-    const __m256i words =
-        _mm256_sad_epu8(count_ones(_mm256_xor_si256(s, q)), _mm256_setzero_si256());
-    const __m256i different = _mm256_permutevar8x32_epi32(words, even);
-    const __m128i twice = _mm_slli_epi32(_mm256_castsi256_si128(different), 1);
-    _mm_storeu_ps(out + i, _mm_cvtepi32_ps(_mm_sub_epi32(_mm_set1_epi32(64), twice)));
+  for (; i + 16 <= count; i += 16) {
+    const std::uint64_t* const at = signatures + i;
+    const __m256i low = _mm256_or_si256(differences_of_four(at, q),
+                                        _mm256_slli_epi64(differences_of_four(at + 4, q), 32));
+    const __m256i high = _mm256_or_si256(differences_of_four(at + 8, q),
+                                         _mm256_slli_epi64(differences_of_four(at + 12, q), 32));
+    const __m256i mixed = _mm256_shuffle_epi8(_mm256_packus_epi32(low, high), pairs);
+    const __m256i different = _mm256_permutevar8x32_epi32(mixed, halves);
+    _mm256_storeu_si256(static_cast<__m256i*>(static_cast<void*>(out + i)),
+                        _mm256_sub_epi16(most, different));
   }
   _mm256_zeroupper();
   return i;
 }
 
 VATTN_AVX2 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
-                                   const std::uint64_t* query, float* out) noexcept {
+                                   const std::uint64_t* query, std::uint16_t* out) noexcept {
   index_t i = words == 1 ? match_words(signatures, count, *query, out) : 0;
   for (signatures += i * words; i < count; ++i, signatures += words) {
     int different = 0;
     for (int w = 0; w < words; ++w) different += std::popcount(signatures[w] ^ query[w]);
-    out[i] = static_cast<float>(64 * words - 2 * different);
+    out[i] = static_cast<std::uint16_t>(1 + 64 * words - different);
   }
 }
 
-/// Eight signatures of 32 bits at a time.
+/// Different bits of eight signatures of 32 bits.
+VATTN_AVX2 VATTN_ALWAYS_INLINE __m256i differences_of_halves(const std::uint64_t* words,
+                                                             __m256i query) noexcept {
+  const __m256i s =
+      _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(words)));
+  const __m256i pairs =
+      _mm256_maddubs_epi16(count_ones(_mm256_xor_si256(s, query)), _mm256_set1_epi8(1));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/// Sixteen signatures of 32 bits at a time.
 VATTN_AVX2 inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
-                                    float* out) noexcept {
+                                    std::uint16_t* out) noexcept {
   const __m256i q = _mm256_set1_epi32(static_cast<int>(query));
+  const __m256i most = _mm256_set1_epi16(33);
   index_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const void* at = words + i / 2;
-    const __m256i s = _mm256_loadu_si256(static_cast<const __m256i*>(at));
-    const __m256i pairs =
-        _mm256_maddubs_epi16(count_ones(_mm256_xor_si256(s, q)), _mm256_set1_epi8(1));
-    const __m256i twice = _mm256_madd_epi16(pairs, _mm256_set1_epi16(2));
-    _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_set1_epi32(32), twice)));
+  for (; i + 16 <= count; i += 16) {
+    const __m256i mixed = _mm256_packus_epi32(differences_of_halves(words + i / 2, q),
+                                              differences_of_halves(words + i / 2 + 4, q));
+    const __m256i different = _mm256_permute4x64_epi64(mixed, 0xD8);
+    _mm256_storeu_si256(static_cast<__m256i*>(static_cast<void*>(out + i)),
+                        _mm256_sub_epi16(most, different));
   }
   _mm256_zeroupper();
   scalar::match_halves(words + i / 2, count - i, query, out + i);

@@ -15,6 +15,7 @@
 #include <limits>
 
 #include "vattention/kernels/avx512.hpp"
+#include "vattention/kernels/scalar.hpp"
 
 #define VATTN_AVX512 VATTN_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt")
 
@@ -154,6 +155,47 @@ VATTN_AVX512 inline index_t not_below(const float* x, index_t count, float thres
   }
   _mm256_zeroupper();
   return found;
+}
+
+/// A counter a lane for each of the five.
+VATTN_AVX512 inline void count_reaching(const std::uint16_t* x, index_t count, std::uint16_t first,
+                                        index_t* out) noexcept {
+  const __m512i one = _mm512_set1_epi16(1), all = _mm512_set1_epi16(-1);
+  __m512i least[4], found[5] = {};
+  for (int j = 0; j < 4; ++j) least[j] = _mm512_set1_epi16(static_cast<short>(first + j));
+  index_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const __m512i v = _mm512_loadu_si512(x + i);
+    VATTN_UNROLL
+    for (int j = 0; j < 4; ++j)
+      found[j] =
+          _mm512_mask_add_epi16(found[j], _mm512_cmpge_epu16_mask(v, least[j]), found[j], one);
+    found[4] = _mm512_mask_add_epi16(found[4], _mm512_cmpeq_epu16_mask(v, all), found[4], one);
+  }
+  scalar::count_reaching(x + i, count - i, first, out);
+  for (int j = 0; j < 5; ++j) {
+    const __m512i pairs = _mm512_add_epi32(_mm512_and_si512(found[j], _mm512_set1_epi32(0xFFFF)),
+                                           _mm512_srli_epi32(found[j], 16));
+    out[j] += _mm512_reduce_add_epi32(pairs);
+  }
+  _mm256_zeroupper();
+}
+
+/// A word of marks from two registers.
+VATTN_AVX512 inline void mark_reaching(const std::uint16_t* x, index_t count,
+                                       std::uint16_t threshold, std::uint64_t* above,
+                                       std::uint64_t* equal) noexcept {
+  const __m512i at = _mm512_set1_epi16(static_cast<short>(threshold));
+  index_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    const __m512i low = _mm512_loadu_si512(x + i), high = _mm512_loadu_si512(x + i + 32);
+    above[i / 64] = std::uint64_t{_mm512_cmpgt_epu16_mask(low, at)} |
+                    std::uint64_t{_mm512_cmpgt_epu16_mask(high, at)} << 32U;
+    equal[i / 64] = std::uint64_t{_mm512_cmpeq_epu16_mask(low, at)} |
+                    std::uint64_t{_mm512_cmpeq_epu16_mask(high, at)} << 32U;
+  }
+  _mm256_zeroupper();
+  scalar::mark_reaching(x + i, count - i, threshold, above + i / 64, equal + i / 64);
 }
 
 /// Eight blocks of Philox4x32-10 at a time, one in each 64-bit lane, of which only the low half counts:

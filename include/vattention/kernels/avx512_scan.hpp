@@ -194,11 +194,11 @@ inline void scan_codes_vnni(int bits, const std::uint8_t* codes, index_t blocks,
 }
 
 VATTN_AVX512 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
-                                     const std::uint64_t* query, float* out) noexcept {
+                                     const std::uint64_t* query, std::uint16_t* out) noexcept {
   for (index_t i = 0; i < count; ++i, signatures += words) {
     int different = 0;
     for (int w = 0; w < words; ++w) different += std::popcount(signatures[w] ^ query[w]);
-    out[i] = static_cast<float>(64 * words - 2 * different);
+    out[i] = static_cast<std::uint16_t>(1 + 64 * words - different);
   }
 }
 
@@ -216,56 +216,78 @@ VATTN_AVX512 VATTN_ALWAYS_INLINE __m512i sum_pairs(__m512i a, __m512i b) noexcep
                           _mm512_permutex2var_epi64(a, odd, b));
 }
 
-/// Eight signatures of `Words` (1, 2 or 4) words at a time.
+/// Different bits of `left` signatures of `Words` (1, 2 or 4) words, eight at most; `query` is repeated over a
+/// register.
 template <int Words>
-VATTN_AVX512_POPCNT void match_eight(const std::uint64_t* signatures, index_t count,
-                                     const std::uint64_t* query, float* out) noexcept {
+VATTN_AVX512_POPCNT VATTN_ALWAYS_INLINE __m512i
+differences_of_eight(const std::uint64_t* signatures, index_t left, __m512i query) noexcept {
+  __m512i n[4];
+  VATTN_UNROLL
+  for (int w = 0; w < Words; ++w) {
+    const __m512i s = _mm512_maskz_loadu_epi64(low_words(left * Words - 8 * w), signatures + 8 * w);
+    n[w] = _mm512_popcnt_epi64(_mm512_xor_si512(s, query));
+  }
+  if constexpr (Words == 4) {
+    n[0] = sum_pairs(n[0], n[1]);
+    n[1] = sum_pairs(n[2], n[3]);
+  }
+  if constexpr (Words > 1) n[0] = sum_pairs(n[0], n[1]);
+  return n[0];
+}
+
+/// Thirty-two signatures at a time: the counts of four registers side by side in one, then put in order.
+template <int Words>
+VATTN_AVX512_POPCNT void match_words(const std::uint64_t* signatures, index_t count,
+                                     const std::uint64_t* query, std::uint16_t* out) noexcept {
+  constexpr index_t ahead = 8192;
   alignas(64) std::uint64_t repeated[8];
+  alignas(64) std::uint16_t from[32];
   for (int w = 0; w < 8; ++w) repeated[w] = query[w % Words];
-  const __m512i q = _mm512_load_si512(repeated);
-  for (index_t i = 0; i < count; i += 8) {
-    const index_t left = (count - i) * Words;
-    __m512i n[4];
+  for (int k = 0; k < 32; ++k) from[k] = static_cast<std::uint16_t>(k % 8 * 4 + k / 8);
+  const __m512i q = _mm512_load_si512(repeated), order = _mm512_load_si512(from);
+  const __m512i most = _mm512_set1_epi16(64 * Words + 1);
+  for (index_t i = 0; i < count; i += 32, signatures += 32 * Words) {
+    const index_t left = count - i;
     VATTN_UNROLL
-    for (int w = 0; w < Words; ++w) {
-      const auto mask = low_words(left - 8 * w);
-      const __m512i s = _mm512_maskz_loadu_epi64(mask, signatures + i * Words + 8 * w);
-      n[w] = _mm512_popcnt_epi64(_mm512_xor_si512(s, q));
+    for (int line = 0; line < 4 * Words; ++line)
+      __builtin_prefetch(reinterpret_cast<const char*>(signatures) + ahead + 64 * line, 0, 2);
+    __m512i all = differences_of_eight<Words>(signatures, left, q);
+    VATTN_UNROLL
+    for (int k = 1; k < 4; ++k) {
+      const __m512i n = differences_of_eight<Words>(signatures + 8 * k * Words, left - 8 * k, q);
+      all = _mm512_or_si512(all, _mm512_slli_epi64(n, static_cast<unsigned>(16 * k)));
     }
-    if constexpr (Words == 4) {
-      n[0] = sum_pairs(n[0], n[1]);
-      n[1] = sum_pairs(n[2], n[3]);
-    }
-    if constexpr (Words > 1) n[0] = sum_pairs(n[0], n[1]);
-    const __m512i agree =
-        _mm512_sub_epi64(_mm512_set1_epi64(64 * Words), _mm512_slli_epi64(n[0], 1));
-    _mm256_mask_storeu_ps(out + i, low_words(count - i), _mm512_cvtepi64_ps(agree));
+    const auto lanes =
+        left >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((std::uint32_t{1} << left) - 1U);
+    _mm512_mask_storeu_epi16(out + i, lanes,
+                             _mm512_sub_epi16(most, _mm512_permutexvar_epi16(order, all)));
   }
   _mm256_zeroupper();
 }
 
 /// `match_signs` for CPUs with AVX512-VPOPCNTDQ.
 inline void match_signs_popcnt(const std::uint64_t* signatures, index_t count, int words,
-                               const std::uint64_t* query, float* out) noexcept {
+                               const std::uint64_t* query, std::uint16_t* out) noexcept {
   switch (words) {
-    case 1: return match_eight<1>(signatures, count, query, out);
-    case 2: return match_eight<2>(signatures, count, query, out);
-    case 4: return match_eight<4>(signatures, count, query, out);
+    case 1: return match_words<1>(signatures, count, query, out);
+    case 2: return match_words<2>(signatures, count, query, out);
+    case 4: return match_words<4>(signatures, count, query, out);
     default: return match_signs(signatures, count, words, query, out);
   }
 }
 
 /// `match_halves` for CPUs with AVX512-VPOPCNTDQ.
 VATTN_AVX512_POPCNT inline void match_halves_popcnt(const std::uint64_t* words, index_t count,
-                                                    std::uint32_t query, float* out) noexcept {
-  const __m512i q = _mm512_set1_epi32(static_cast<int>(query)), most = _mm512_set1_epi32(32);
+                                                    std::uint32_t query,
+                                                    std::uint16_t* out) noexcept {
+  const __m512i q = _mm512_set1_epi32(static_cast<int>(query));
+  const __m256i most = _mm256_set1_epi16(33);
   for (index_t i = 0; i < count; i += 16) {
     const index_t left = count - i;
     const auto lanes = static_cast<__mmask16>(left >= 16 ? 0xFFFFU : (1U << left) - 1U);
-    const __m512i n =
-        _mm512_popcnt_epi32(_mm512_xor_si512(_mm512_maskz_loadu_epi32(lanes, words + i / 2), q));
-    _mm512_mask_storeu_ps(out + i, lanes,
-                          _mm512_cvtepi32_ps(_mm512_sub_epi32(most, _mm512_slli_epi32(n, 1))));
+    const __m512i s = _mm512_maskz_loadu_epi32(lanes, words + i / 2);
+    const __m512i n = _mm512_popcnt_epi32(_mm512_xor_si512(s, q));
+    _mm256_mask_storeu_epi16(out + i, lanes, _mm256_sub_epi16(most, _mm512_cvtepi32_epi16(n)));
   }
   _mm256_zeroupper();
 }

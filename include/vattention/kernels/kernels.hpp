@@ -113,15 +113,25 @@ struct table {
   /// returns their number. `out` has room for `count`.
   index_t (*not_below)(const float* x, index_t count, float threshold, row_t* out) noexcept;
 
-  /// out[i] = number of equal bits of signature i (`words` 64-bit words each, row after row) and
-  /// `query`, less the number of different ones: 64 words - 2 hamming, exact.
-  void (*match_signs)(const std::uint64_t* signatures, index_t count, int words,
-                      const std::uint64_t* query, float* out) noexcept;
+  /// out[j] = how many x[i] are first + j or more, j = 0..3, and out[4] how many are 0xFFFF; `first` is at most 0xFFFC,
+  /// `count` at most 65,536.
+  void (*count_reaching)(const std::uint16_t* x, index_t count, std::uint16_t first,
+                         index_t* out) noexcept;
 
-  /// The same of signatures of 32 bits, two a word, the first of them in its lower half: 32 - 2 hamming. A word
-  /// that is begun is readable.
+  /// Bit i of `above` where x[i] is more than the threshold, of `equal` where it is equal, 64 bits a word; the bits
+  /// left over in the last word are 0.
+  void (*mark_reaching)(const std::uint16_t* x, index_t count, std::uint16_t threshold,
+                        std::uint64_t* above, std::uint64_t* equal) noexcept;
+
+  /// out[i] = 1 + the number of equal bits of signature i (`words` 64-bit words each, row after row) and
+  /// `query`: 1 + 64 words - hamming. At most 1,023 words.
+  void (*match_signs)(const std::uint64_t* signatures, index_t count, int words,
+                      const std::uint64_t* query, std::uint16_t* out) noexcept;
+
+  /// The same of signatures of 32 bits, two a word, the first of them in its lower half: 33 - hamming. A word that is
+  /// begun is readable.
   void (*match_halves)(const std::uint64_t* words, index_t count, std::uint32_t query,
-                       float* out) noexcept;
+                       std::uint16_t* out) noexcept;
 
   /// The numbers `random_stream::u64` 2 first .. 2 (first + count) - 1 of the stream whose state
   /// (four words, see `random_stream::state`) is given, exact.

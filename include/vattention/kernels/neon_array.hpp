@@ -159,6 +159,47 @@ inline index_t not_below(const float* x, index_t count, float threshold, row_t* 
   return found;
 }
 
+/// A counter a lane for each of the five.
+inline void count_reaching(const std::uint16_t* x, index_t count, std::uint16_t first,
+                           index_t* out) noexcept {
+  uint16x8_t least[4], found[5];
+  for (int j = 0; j < 4; ++j) least[j] = vdupq_n_u16(static_cast<std::uint16_t>(first + j));
+  for (uint16x8_t& lanes : found) lanes = vdupq_n_u16(0);
+  index_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const uint16x8_t v = vld1q_u16(x + i);
+    VATTN_UNROLL
+    for (int j = 0; j < 4; ++j) found[j] = vsubq_u16(found[j], vcgeq_u16(v, least[j]));
+    found[4] = vsubq_u16(found[4], vceqq_u16(v, vdupq_n_u16(0xFFFF)));
+  }
+  scalar::count_reaching(x + i, count - i, first, out);
+  for (int j = 0; j < 5; ++j) out[j] += static_cast<index_t>(vaddlvq_u16(found[j]));
+}
+
+/// A bit a lane of eight, all ones or all zeros.
+VATTN_ALWAYS_INLINE std::uint64_t bits_of_lanes(uint16x8_t lanes) noexcept {
+  constexpr std::uint16_t weights[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  return vaddvq_u16(vandq_u16(lanes, vld1q_u16(weights)));
+}
+
+inline void mark_reaching(const std::uint16_t* x, index_t count, std::uint16_t threshold,
+                          std::uint64_t* above, std::uint64_t* equal) noexcept {
+  const uint16x8_t at = vdupq_n_u16(threshold);
+  index_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    std::uint64_t more = 0, same = 0;
+    VATTN_UNROLL
+    for (int k = 0; k < 8; ++k) {
+      const uint16x8_t v = vld1q_u16(x + i + 8 * k);
+      more |= bits_of_lanes(vcgtq_u16(v, at)) << (8 * k);
+      same |= bits_of_lanes(vceqq_u16(v, at)) << (8 * k);
+    }
+    above[i / 64] = more;
+    equal[i / 64] = same;
+  }
+  scalar::mark_reaching(x + i, count - i, threshold, above + i / 64, equal + i / 64);
+}
+
 /// Low and high halves of the products of four lanes with a number.
 struct wide_product {
   uint32x4_t low, high;

@@ -287,9 +287,9 @@ VATTN_ALWAYS_INLINE uint32x4_t differences_of_words(const std::uint64_t* signatu
 /// `match_signs` of signatures of `Words` words, of `words` if that is 0.
 template <int Words>
 void match_words(const std::uint64_t* signatures, index_t count, int words,
-                 const std::uint64_t* query, float* out) noexcept {
+                 const std::uint64_t* query, std::uint16_t* out) noexcept {
   if constexpr (Words > 0) words = Words;
-  const int32x4_t bits = vdupq_n_s32(64 * words);
+  const uint16x4_t most = vdup_n_u16(static_cast<std::uint16_t>(64 * words + 1));
   index_t i = 0;
   for (; i + 4 <= count; i += 4, signatures += 4 * words) {
     uint32x4_t different;
@@ -298,17 +298,16 @@ void match_words(const std::uint64_t* signatures, index_t count, int words,
     } else {
       different = differences_of_four(signatures, query, words);
     }
-    const int32x4_t twice = vreinterpretq_s32_u32(vshlq_n_u32(different, 1));
-    vst1q_f32(out + i, vcvtq_f32_s32(vsubq_s32(bits, twice)));
+    vst1_u16(out + i, vsub_u16(most, vmovn_u32(different)));
   }
   for (; i < count; ++i, signatures += words) {
     const auto different = static_cast<int>(vaddvq_u32(differences(signatures, query, words)));
-    out[i] = static_cast<float>(64 * words - 2 * different);
+    out[i] = static_cast<std::uint16_t>(1 + 64 * words - different);
   }
 }
 
 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
-                        const std::uint64_t* query, float* out) noexcept {
+                        const std::uint64_t* query, std::uint16_t* out) noexcept {
   switch (words) {
     case 1: return match_words<1>(signatures, count, words, query, out);
     case 2: return match_words<2>(signatures, count, words, query, out);
@@ -318,13 +317,13 @@ inline void match_signs(const std::uint64_t* signatures, index_t count, int word
 }
 
 inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
-                         float* out) noexcept {
+                         std::uint16_t* out) noexcept {
   const uint64x2_t q = vreinterpretq_u64_u32(vdupq_n_u32(query));
   index_t i = 0;
   for (; i + 4 <= count; i += 4) {
     const uint8x16_t bytes = vcntq_u8(vreinterpretq_u8_u64(veorq_u64(vld1q_u64(words + i / 2), q)));
-    const uint32x4_t twice = vshlq_n_u32(vpaddlq_u16(vpaddlq_u8(bytes)), 1);
-    vst1q_f32(out + i, vcvtq_f32_s32(vsubq_s32(vdupq_n_s32(32), vreinterpretq_s32_u32(twice))));
+    const uint32x4_t different = vpaddlq_u16(vpaddlq_u8(bytes));
+    vst1_u16(out + i, vsub_u16(vdup_n_u16(33), vmovn_u32(different)));
   }
   scalar::match_halves(words + i / 2, count - i, query, out + i);
 }

@@ -191,21 +191,43 @@ inline void random_blocks(const std::uint32_t* stream, std::uint64_t first, inde
   }
 }
 
+inline void count_reaching(const std::uint16_t* x, index_t count, std::uint16_t first,
+                           index_t* out) noexcept {
+  std::fill_n(out, 5, index_t{0});
+  for (index_t i = 0; i < count; ++i) {
+    for (int j = 0; j < 4; ++j) out[j] += x[i] >= first + j ? 1 : 0;
+    out[4] += x[i] == 0xFFFFU ? 1 : 0;
+  }
+}
+
+inline void mark_reaching(const std::uint16_t* x, index_t count, std::uint16_t threshold,
+                          std::uint64_t* above, std::uint64_t* equal) noexcept {
+  for (index_t i = 0; i < count; i += 64) {
+    std::uint64_t more = 0, same = 0;
+    for (index_t k = 0; k < 64 && i + k < count; ++k) {
+      more |= std::uint64_t{x[i + k] > threshold} << k;
+      same |= std::uint64_t{x[i + k] == threshold} << k;
+    }
+    above[i / 64] = more;
+    equal[i / 64] = same;
+  }
+}
+
 inline void match_signs(const std::uint64_t* signatures, index_t count, int words,
-                        const std::uint64_t* query, float* out) noexcept {
+                        const std::uint64_t* query, std::uint16_t* out) noexcept {
   for (index_t i = 0; i < count; ++i) {
     int different = 0;
     for (int w = 0; w < words; ++w)
       different += std::popcount(signatures[i * words + w] ^ query[w]);
-    out[i] = static_cast<float>(64 * words - 2 * different);
+    out[i] = static_cast<std::uint16_t>(1 + 64 * words - different);
   }
 }
 
 inline void match_halves(const std::uint64_t* words, index_t count, std::uint32_t query,
-                         float* out) noexcept {
+                         std::uint16_t* out) noexcept {
   for (index_t i = 0; i < count; ++i) {
     const auto half = static_cast<std::uint32_t>(words[i / 2] >> (i % 2 * 32));
-    out[i] = static_cast<float>(32 - 2 * std::popcount(half ^ query));
+    out[i] = static_cast<std::uint16_t>(33 - std::popcount(half ^ query));
   }
 }
 

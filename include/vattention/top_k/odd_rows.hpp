@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vattention/core/attention_call.hpp"
+#include "vattention/core/predictions.hpp"
 
 namespace vattn::top_k {
 
@@ -39,14 +40,22 @@ public:
   /// Marks those of rows [first, last) as rows that must be read, but for a head that does not see them: their
   /// scores, of which `scores` holds that of row `first` first, become NaN.
   void mark(index_t first, index_t last, float* scores) const noexcept {
-    auto row = std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(first));
-    for (; row != listed_.end() && static_cast<index_t>(*row) < last; ++row)
-      if (float& score = scores[static_cast<index_t>(*row) - first];
-          score != -std::numeric_limits<float>::infinity())
-        score = std::numeric_limits<float>::quiet_NaN();
+    mark(first, last, scores, -std::numeric_limits<float>::infinity(),
+         std::numeric_limits<float>::quiet_NaN());
+  }
+  /// The same of counts.
+  void mark(index_t first, index_t last, std::uint16_t* counts) const noexcept {
+    mark(first, last, counts, predictions::not_free, predictions::must_read);
   }
 
 private:
+  template <class T>
+  void mark(index_t first, index_t last, T* scores, T hidden, T must_read) const noexcept {
+    auto row = std::lower_bound(listed_.begin(), listed_.end(), static_cast<row_t>(first));
+    for (; row != listed_.end() && static_cast<index_t>(*row) < last; ++row)
+      if (T& score = scores[static_cast<index_t>(*row) - first]; score != hidden) score = must_read;
+  }
+
   std::vector<row_t> listed_;
 };
 

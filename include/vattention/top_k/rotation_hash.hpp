@@ -247,8 +247,8 @@ public:
   const hash_rotation& matrix() const noexcept { return directions(); }
 };
 
-/// Scores a key as `sign_hash` does, by the number of signs it shares with the query less those it does not, ties by
-/// row number; the signs are those of fitted directions, see `fit_hash_rotation`. The score is no log-weight: of biases
+/// Ranks keys as `sign_hash` does, by the number of signs they share with the query, ties by
+/// row number; the signs are those of fitted directions, see `fit_hash_rotation`. The count is no log-weight: of biases
 /// it knows only those that hide a row. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
 /// Source: iterative quantisation, Gong and Lazebnik, CVPR 2011.
 ///
@@ -282,13 +282,13 @@ public:
   template <cache_view View>
   void predict(const attention_call<View>& call, const rotation_hash_index& index,
                predictions& seen, workspace& ws) const noexcept {
-    index.score(call, seen, ws);
+    index.count(call, seen, ws);
   }
 
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& /*seen*/,
               workspace& ws) const noexcept {
-    select_top(call, k_.of(call.visible), ws);
+    select_most(call, rotation_hash_index::most(bits_), k_.of(call.visible), ws);
   }
 
   template <cache_view View>

@@ -52,9 +52,9 @@ public:
   sign_hash_index(int bits, index_t key_dim) : signature_index({bits, key_dim}) {}
 };
 
-/// Scores a key by the number of signs it shares with the query less those it does not, ties by row
+/// Ranks keys by the number of signs they share with the query, ties by row
 /// number (Charikar, STOC 2002; the query is not centred, which keeps the ranking unbiased). The
-/// score is no log-weight. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
+/// count is no log-weight. Reads 4 bytes a key for 32 bits, else 8 for every 64 bits begun.
 ///
 /// A weak predictor: on captured heads 64 bits leave 13 to 50 % of the mass to the sample where 4-bit codes leave .7 to
 /// 29. With it uniform sampling's certificates hold on average only: errors of up to 97 % at epsilon 5 % were seen.
@@ -76,13 +76,13 @@ public:
   template <cache_view View>
   void predict(const attention_call<View>& call, const sign_hash_index& index, predictions& seen,
                workspace& ws) const noexcept {
-    index.score(call, seen, ws);
+    index.count(call, seen, ws);
   }
 
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& /*seen*/,
               workspace& ws) const noexcept {
-    select_top(call, k_.of(call.visible), ws);
+    select_most(call, sign_hash_index::most(bits_), k_.of(call.visible), ws);
   }
 
   template <cache_view View>

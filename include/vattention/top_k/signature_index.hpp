@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "vattention/core/concepts.hpp"
+#include "vattention/top_k/count_selection.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/index_growth.hpp"
 #include "vattention/top_k/odd_rows.hpp"
-#include "vattention/top_k/selection.hpp"
 
 namespace vattn::top_k {
 
@@ -104,20 +104,22 @@ public:
     by_.hash(x, turned, signature);
   }
 
-  /// Equal less different signs of `query` and of the rows [first, last), bits of a word that are not used counting as
-  /// equal; the first row is even if `halves()`.
+  /// 1 + the equal signs of `query` and of the rows [first, last), bits of a word that are not used counting as equal;
+  /// the first row is even if `halves()`.
   void match(const kernels::table& kernels, half_open rows, const std::uint64_t* query,
-             float* out) const noexcept {
+             std::uint16_t* out) const noexcept {
     if (halves())
       return kernels.match_halves(signatures() + rows.first / 2, rows.size(),
                                   static_cast<std::uint32_t>(query[0]), out);
     kernels.match_signs(signatures() + rows.first * words(), rows.size(), words(), query, out);
   }
+  /// The largest count of `match` for signatures of as many bits.
+  static int most(int bits) noexcept { return bits == 32 ? 33 : 1 + 64 * ((bits + 63) / 64); }
 
-  /// Scores every visible row for every head, shared by the workers of the call. The query is not centred; its
-  /// opposite is hashed if logits fall with q.k. A bias counts only where it hides a row.
+  /// Counts the equal signs of every visible row for every head, shared by the workers of the call. The query is not
+  /// centred; its opposite is hashed if logits fall with q.k. A bias counts only where it hides a row.
   template <cache_view View>
-  void score(const attention_call<View>& call, predictions& seen, workspace& ws) const noexcept {
+  void count(const attention_call<View>& call, predictions& seen, workspace& ws) const noexcept {
     constexpr int most_words = most_signature_bits / 64;
     std::uint64_t signature[most_words * workspace::most_heads];
     float* const x = ws.rotated.data();
@@ -129,15 +131,25 @@ public:
     }
     ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open rows) {
       for (int h = 0; h < call.heads(); ++h) {
-        float* const scores = seen.scores(h).data() + rows.first;
-        match(call.kernels, rows, signature + most_words * h, scores);
-        hide_rows(call, h, rows, scores);
-        odd_.mark(rows.first, rows.last, scores);
+        std::uint16_t* const counts = seen.counts(h).data() + rows.first;
+        match_chunk(call.kernels, rows, signature + most_words * h, counts);
+        hide_counts(call, h, rows, counts);
+        odd_.mark(rows.first, rows.last, counts);
       }
     });
   }
 
 private:
+  /// `match`; of a whole chunk as eight streams, a block of each in turn: one alone is read at half the speed of memory.
+  void match_chunk(const kernels::table& kernels, half_open rows, const std::uint64_t* query,
+                   std::uint16_t* out) const noexcept {
+    constexpr index_t streams = 8, block = 128, stream = row_chunks::size / streams;
+    if (rows.size() < row_chunks::size) return match(kernels, rows, query, out);
+    for (index_t at = 0; at < stream; at += block)
+      for (index_t first = at; first < row_chunks::size; first += stream)
+        match(kernels, {rows.first + first, rows.first + first + block}, query, out + first);
+  }
+
   /// `x` is the centred key, with as much scratch behind it.
   void store(index_t row, float* x) noexcept {
     if (!halves()) return hash(x, x + dim(), signatures_.data() + row * words());
