@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// An index follows its cache: rows that end, and rows that go.
+/// An index follows its cache: rows that end, rows that go, and rows that change.
 #pragma once
+
+#include <algorithm>
 
 #include "vattention/core/concepts.hpp"
 
@@ -34,6 +36,24 @@ void evict(Index& index, const View& kv, index_t first, index_t last) {
   require(kv.rows() == index.rows() - (last - first), "evict",
           "a view without the range (rows, indexed)", kv.rows(), index.rows());
   require(index.fits(kv), "evict", "keys of the index's dimension", kv.key_dim());
+  index.forget(first);
+  index.append(kv);
+}
+
+/// Brings an index to a view whose rows from `first` on may have changed, in number too: cells that were written anew,
+/// keys turned to other positions. Those rows are coded anew, all of them where `first` is among the rows that fix what
+/// codes are centred or clustered on. Afterwards it equals one built at once, bit for bit.
+///
+/// A refit goes the same way: make an index by what was fitted to newer queries and keys, and `append` the cache to it.
+/// Nothing is ever fitted anew by itself, for then an index would depend on the steps it grew in.
+/// @throws std::invalid_argument if the view has fewer than `first` rows or the index has, or for another dimension;
+/// nothing has been changed then.
+template <living_index Index, cache_view View>
+void refresh(Index& index, const View& kv, index_t first) {
+  require(first >= 0 && first <= std::min(index.rows(), kv.rows()), "refresh",
+          "a first row that view and index have or end at (first, rows, indexed)", first, kv.rows(),
+          index.rows());
+  require(index.fits(kv), "refresh", "keys of the index's dimension", kv.key_dim());
   index.forget(first);
   index.append(kv);
 }
