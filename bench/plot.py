@@ -227,8 +227,40 @@ def predictors(table):
     return figure
 
 
+def proposals(table):
+    """Bytes, misses and errors of each predictor as a proposal, a bar a predictor."""
+    rows = where(table, **{"class": "all"})
+    names = rows["predictor"].tolist()
+    at = np.arange(len(names))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.27 * len(names) + 1.1), layout="constrained",
+                                sharey=True)
+    index = rows["index_bytes"]
+    axes[0].barh(at, index, color=COLOURS[5], label="index")
+    axes[0].barh(at, rows["density"], left=index, color=COLOURS[2], label="rows of K and V")
+    axes[0].set(xlabel="bytes read, % of dense")
+    failing = 100 * rows["rows_failing"] / rows["rows"]
+    axes[1].barh(at - 0.2, rows["beyond"], height=0.4, color=COLOURS[1],
+                 label="outputs beyond epsilon")
+    axes[1].barh(at + 0.2, failing, height=0.4, color=COLOURS[0], label="rows beyond delta")
+    for y, count in zip(at, rows["rows_failing"]):
+        axes[1].annotate(f"{count:.0f}", (failing[y], y + 0.2), xytext=(3, 0), va="center",
+                         textcoords="offset points", fontsize=7)
+    axes[1].set(xlabel="%")
+    for column, label, mark in (("error_50", "median", "o"), ("error_95", "95 %", "s"),
+                                ("error_999", "99.9 %", "D"), ("error_worst", "worst", "x")):
+        axes[2].plot(np.maximum(rows[column], 1e-2), at, mark, ms=4, label=label)
+    axes[2].axvline(100 * rows["epsilon"][0], color=INK, lw=1, ls=(0, (4, 2)))
+    axes[2].set(xscale="log", xlabel="output error, %")
+    for ax in axes:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7,
+                  columnspacing=1.0, handletextpad=0.4, frameon=False)
+    axes[0].set_yticks(at, names)
+    axes[0].invert_yaxis()
+    return figure
+
+
 DRAWN = (coverage, residuals, epsilon_error, hybrid, small_samples, adversary, equal_time,
-         predictors)
+         predictors, proposals)
 EXPERIMENTS = {draw.__name__: draw for draw in DRAWN}
 
 

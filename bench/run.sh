@@ -16,6 +16,7 @@ and runs it from the repository's root. `bench/run.sh NAME --help` lists its opt
   adversary        caches made to fool predictors, samplers and certificates
   equal_time       latency against output error: default, sign hashes, pages, oracle top-p, dense
   predictors       recall, mass left over, rows needed, time of a selection, memory, per predictor
+  proposals        rows, bytes and misses of each predictor as proposal of sampling by predicted weight
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
@@ -37,7 +38,7 @@ TEXT
 name=${1:-}
 case $name in
   coverage | epsilon_error | residuals | small_samples | hybrid | adversary | equal_time | \
-    predictors | samplers | fixed_size | merge | decode | cost | kernels) shift ;;
+    predictors | proposals | samplers | fixed_size | merge | decode | cost | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -139,6 +139,7 @@
 #include "vattention/top_k/page_bounds.hpp"
 #include "vattention/top_k/pick_size.hpp"
 #include "vattention/top_k/product_code.hpp"
+#include "vattention/top_k/proposing.hpp"
 #include "vattention/top_k/rotation_hash.hpp"
 #include "vattention/top_k/selection.hpp"
 #include "vattention/top_k/sign_hash.hpp"

@@ -228,6 +228,83 @@ TEST_CASE(
   }
 }
 
+namespace {
+
+/// Centroids of the parts of normal vectors, as they are handed in.
+std::vector<float> made_up_centroids(index_t dim, int bits) {
+  const test::prepared_call of({.rows = index_t{1} << bits, .dim = dim, .seed = 77});
+  const float* all = of.head.keys.data();
+  return {all, all + of.head.keys.size()};
+}
+
+}  // namespace
+
+TEST_CASE("product_code: given centroids are kept, and every part is coded as the nearest",
+          "[top_k]") {
+  constexpr index_t dim = 22, parts = 7;
+  for (const int bits : {4, 8}) {
+    test::prepared_call c({1500, dim, 2, element::bf16, 6});
+    c.head.keys(30, 2) = std::nanf("");
+    const std::vector<float> numbers = made_up_centroids(dim, bits);
+    const top_k::part_centroids given(numbers.data(), parts, bits, dim);
+    const top_k::product_code policy(parts, bits, rows(9));
+    auto index = policy.make_index(given);
+    CHECK(index.fitted_on(1500) == 0);
+    const kv_view kv = c.view();
+    for (const index_t n : {1, 5, 300, 1024, 1500}) index.append(kv.shard(0, n));
+    CAPTURE(bits);
+    const float* centroid = numbers.data();
+    for (index_t part = 0; part < parts; ++part)
+      for (index_t i = 0; i < given.count(); ++i)
+        for (index_t j = 0; j < given.width(part); ++j)
+          REQUIRE(index.centroids().of(part)[j * given.count() + i] == *centroid++);
+    std::vector<float> key(dim);
+    for (index_t row = 0; row < 1500; row += 7) {
+      kernels::load_row(kv.key_type(), kv.key_row(static_cast<row_t>(row)), dim, key.data());
+      for (index_t part = 0; part < parts; ++part)
+        REQUIRE(index.code(row, part) == given.nearest(part, key.data() + given.first(part)));
+    }
+
+    auto at_once = policy.make_index(given);
+    at_once.append(kv);
+    const std::string whole = test::saved_index(at_once);
+    CHECK((test::saved_index(index) == whole));
+    for (const index_t n : {1025, 1023, 40, 0}) {
+      index.forget(n);
+      REQUIRE(index.rows() == n);
+      index.append(kv);
+      CHECK((test::saved_index(index) == whole));
+    }
+    std::istringstream in(whole), again(whole);
+    auto read = policy.make_index(top_k::part_centroids(parts, bits, dim));
+    load_index(read, in);
+    CHECK((test::saved_index(read) == whole));
+    auto fitting = policy.make_index(dim);
+    CHECK_THROWS_WITH(load_index(fitting, again), Catch::Contains("that are given 1, not 0"));
+    CHECK(test::newly_selected(top_k::product_code(parts, bits, rows(0)), index, c) ==
+          std::vector<row_t>{30});
+  }
+}
+
+TEST_CASE(
+    "product_code: centroids fitted to other keys are taken, and what does not fit is refused") {
+  const synthetic_head head = make_head(head_kind::log_normal, 1024, 24, 4, 1, 6);
+  top_k::part_centroids fitted(6, 5, 24);
+  fitted.fit({head.keys.data(), head.keys.data() + head.keys.size()});
+  const top_k::product_code policy(6, 5, rows(9));
+  auto given = policy.make_index(fitted);
+  given.append(head.view());
+  const auto own = index_of(6, 5, head);
+  CHECK(coding_error(given, head.keys, 0, 1024) == coding_error(own, head.keys, 0, 1024));
+
+  CHECK_THROWS_WITH(top_k::product_code(6, 6, rows(9)).make_index(fitted), Catch::Contains("5, 6"));
+  CHECK_THROWS_WITH(top_k::product_code(5, 5, rows(9)).make_index(fitted), Catch::Contains("6, 5"));
+  std::vector<float> numbers = made_up_centroids(24, 4);
+  numbers[4 * 16 + 9] = std::nanf("");  // coordinate 1 of centroid 2 of part 1
+  CHECK_THROWS_WITH(top_k::part_centroids(numbers.data(), 6, 4, 24),
+                    Catch::Contains("finite centroids") && Catch::Contains("1, 2, "));
+}
+
 TEST_CASE("product_code: more parts than coordinates stand for as many", "[top_k]") {
   const synthetic_head head = make_head(head_kind::log_normal, 600, 12, 4, 1, 7);
   CHECK((test::saved_index(index_of(4096, 5, head)) == test::saved_index(index_of(12, 5, head))));

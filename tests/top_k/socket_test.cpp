@@ -228,6 +228,48 @@ TEST_CASE("socket: the centre and the planes are fixed by the first 256 rows", "
   CHECK(!std::equal(other.buckets(256), other.buckets(600), whole.buckets(256)));
 }
 
+TEST_CASE("socket: given planes hash as the coordinates that they are", "[top_k]") {
+  constexpr index_t dim = 48;
+  test::prepared_call c({.rows = 600, .dim = dim, .heads = 2});
+  const top_k::socket policy(23, 5, rows(7));
+  const auto seeded = test::index_of(policy, c);
+  // The planes of the seeded index, coordinate by coordinate.
+  constexpr std::size_t planes = 23 * 5;
+  std::vector<float> normals(planes * dim), unit(dim), turned(dim), projections(planes);
+  for (std::size_t j = 0; j < dim; ++j) {
+    std::fill(unit.begin(), unit.end(), 0.0F);
+    unit[j] = 1.0F;
+    seeded.project(unit.data(), turned.data(), projections.data());
+    for (std::size_t i = 0; i < planes; ++i) normals[i * dim + j] = projections[i];
+  }
+  auto given = policy.make_index(normals, dim);
+  for (const index_t n : {1, 255, 256, 600}) given.append(c.view().shard(0, n));
+  index_t unlike = 0;
+  for (index_t row = 0; row < 600; ++row)
+    for (int t = 0; t < 23; ++t) unlike += given.buckets(row)[t] != seeded.buckets(row)[t] ? 1 : 0;
+  CHECK(unlike <= 1);  // a product within rounding of 0
+  const auto of_given = scores_of(policy, given, c), of_seeded = scores_of(policy, seeded, c);
+  for (std::size_t row = 0; row < 600; ++row)
+    CHECK(of_given[1][row] == Approx(of_seeded[1][row]).epsilon(unlike == 0 ? 1e-5 : 0.1));
+
+  const std::string whole = test::saved_index(given);
+  given.forget(300);
+  given.append(c.view());
+  CHECK((test::saved_index(given) == whole));
+  auto read = policy.make_index(std::vector<float>(planes * dim), dim);
+  std::istringstream in(whole), again(whole);
+  load_index(read, in);
+  CHECK((test::saved_index(read) == whole));
+  auto of_seeds = policy.make_index(dim);
+  CHECK_THROWS_WITH(load_index(of_seeds, again), Catch::Contains("that are given 1, not 0"));
+
+  CHECK_THROWS_WITH(policy.make_index(std::vector<float>(planes * dim - 1), dim),
+                    Catch::Contains("5519, 23, 5, 48"));
+  normals[3 * dim + 5] = infinity;
+  CHECK_THROWS_WITH(policy.make_index(normals, dim),
+                    Catch::Contains("finite planes") && Catch::Contains("3, inf"));
+}
+
 TEST_CASE("socket: an index that refuses a view or a file stays as it was", "[top_k]") {
   test::prepared_call c({.rows = 300, .dim = 16});
   test::prepared_call other({.rows = 300, .dim = 17});

@@ -191,12 +191,14 @@ struct composition {
   static_assert(detail::bounds_are_asked_for<one<role::base_sampling>, one<role::budget>>,
                 "vattention: budget: the samplers follow bounds, want a budget that needs them "
                 "(needs_ceiling; budget::strict does)");
-  static_assert(detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
-                "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
-                "that makes them (proposes_weights; top_k::key_code and top_k::cascade do)");
-  static_assert(detail::predictor_serves<one<role::dynamic_sampling>, one<role::top_k>>,
-                "vattention: dynamic_sampling: the sampler takes proposals, want a top_k predictor "
-                "that makes them (proposes_weights; top_k::key_code and top_k::cascade do)");
+  static_assert(
+      detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
+      "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "
+      "that makes them (proposes_weights; top_k::key_code and top_k::cascade do, top_k::proposing makes others)");
+  static_assert(
+      detail::predictor_serves<one<role::dynamic_sampling>, one<role::top_k>>,
+      "vattention: dynamic_sampling: the sampler takes proposals, want a top_k predictor "
+      "that makes them (proposes_weights; top_k::key_code and top_k::cascade do, top_k::proposing makes others)");
 };
 
 }  // namespace vattn

@@ -18,7 +18,8 @@ namespace vattn::top_k {
 /// a true logit. The scores are log-weights. Takes the k best of each head, and rows of `long_values`.
 ///
 /// Reads d bits / 8 + 2 bytes a key. Certificates with uniform sampling were measured to hold on every
-/// captured (head, query) pair from 4 bits up; below, on average only.
+/// captured (head, query) pair from 4 bits up; below, on average only. As a proposal, at epsilon = delta = .1, no row of
+/// 3,072 was beyond epsilon more often than delta from 4 bits up, 11 were with 2 bits and 157 with 1.
 class key_code {
 public:
   using role = vattn::role::top_k;
@@ -142,7 +143,7 @@ public:
   tempering tempered() const noexcept {
     return book_.bits() >= 4   ? tempering{1.0F, 1.0F}
            : book_.bits() == 2 ? tempering{0.75F, 0.5F}
-                               : tempering{0.6F, 0.5F};
+                               : tempering{0.6F, 0.1F};
   }
   template <cache_view View>
   index_t bytes_proposed(const attention_call<View>& call, index_t /*refined*/) const noexcept {

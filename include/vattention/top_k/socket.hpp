@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "vattention/core/concepts.hpp"
@@ -19,10 +20,10 @@
 namespace vattn::top_k {
 
 /// Buckets of each centred key in L tables, one byte each `[rows x L]`, and ||v|| of each row as fp16. Bit k of a
-/// bucket is the sign of the key's projection on plane k of the table. The L K planes are the coordinates of
-/// rotations with fixed seeds, one after the other; the centre is a `frozen_centre`.
+/// bucket is the sign of the key's projection on plane k of the table. The L K planes are given, or else the
+/// coordinates of rotations with fixed seeds, one after the other; the centre is a `frozen_centre`.
 ///
-/// Memory a key: L + 2 bytes.
+/// Memory a key: L + 2 bytes; beside 4 L K d bytes of planes that are given.
 class socket_index {
 public:
   socket_index(int tables, int planes, index_t key_dim)
@@ -30,8 +31,25 @@ public:
     for (index_t done = 0; done < index_t{tables} * planes; done += key_dim)
       turns_.emplace_back(key_dim, first_seed + static_cast<std::uint64_t>(done));
   }
+  /// Of given planes `[L K x d]`, row-major, table by table: a projection is the product with a row. They are stored in
+  /// its file.
+  /// @throws std::invalid_argument for another number of numbers, or one that is not finite.
+  socket_index(std::vector<float> normals, int tables, int planes, index_t key_dim)
+      : normals_(std::move(normals)),
+        centre_(key_dim),
+        dim_(key_dim),
+        tables_(tables),
+        planes_(planes) {
+    require(static_cast<index_t>(normals_.size()) == index_t{tables} * planes * key_dim,
+            "socket_index",
+            "tables x planes x dimension numbers (numbers, tables, planes, dimension)",
+            normals_.size(), tables, planes, key_dim);
+    for (std::size_t i = 0; i < normals_.size(); ++i)
+      require(std::isfinite(normals_[i]), "socket_index", "finite planes (plane, number)",
+              static_cast<index_t>(i) / key_dim, normals_[i]);
+  }
 
-  /// Takes in the rows [rows(), kv.rows()). O(L K log d + d_v) a key; allocates.
+  /// Takes in the rows [rows(), kv.rows()). O(L K log d + d_v) a key, O(L K d + d_v) if the planes are given; allocates.
   /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
   template <cache_view View>
   void append(const View& kv) {
@@ -81,6 +99,8 @@ public:
     file.same("tables", tables_);
     file.same("planes", planes_);
     file.same("dimension", dim_);
+    file.same("planes that are given", normals_.empty() ? 0 : 1);
+    file.numbers(normals_, static_cast<index_t>(normals_.size()));
     file.number(rows_);
     centre_.exchange(file);
     file.numbers(buckets_, tables_ * rows_);
@@ -117,8 +137,15 @@ public:
   const odd_rows& odd() const noexcept { return odd_; }
 
   /// Projections of `x` `[d]`, which is kept, on the planes of all tables: `out` `[L x K]`; `turned` is scratch `[d]`.
+  /// Products with given planes are summed in double in the order of coordinates, the same on every machine.
   void project(const float* x, float* turned, float* out) const noexcept {
     const index_t count = index_t{tables_} * planes_;
+    for (std::size_t at = 0; at < normals_.size(); ++out) {
+      double sum = 0.0;
+      for (index_t j = 0; j < dim_; ++j, ++at)
+        sum += static_cast<double>(x[j]) * static_cast<double>(normals_[at]);
+      *out = static_cast<float>(sum);
+    }
     index_t done = 0;
     for (const rotation& turn : turns_) {
       std::copy_n(x, dim_, turned);
@@ -146,7 +173,9 @@ private:
                                  : infinite;
   }
 
+  /// Either is empty.
   std::vector<rotation> turns_;
+  std::vector<float> normals_;
   frozen_centre centre_;
   std::vector<std::uint8_t> buckets_;
   std::vector<std::uint16_t> norms_;
@@ -161,8 +190,8 @@ private:
 /// The exponent is a sum over planes, so the softmax is a product over them: with c = 1 / (sqrt(d) tau)
 ///   p_t(e) = prod_k sigmoid(2 c e_k tanh(x_k)),
 /// and no sum over corners has to be formed.
-/// Source: SOCKET, the soft collision kernel estimator for sparse attention. The planes have length 1 here; with
-/// normal ones of length sqrt(d) nearly every tanh is at its end, and recall is lower.
+/// Source: SOCKET, the soft collision kernel estimator for sparse attention. The planes have length 1 here, unless they
+/// are given; with normal ones of length sqrt(d) nearly every tanh is at its end, and recall is lower.
 ///
 /// The query is not centred, which keeps the ranking of collisions unbiased; its opposite is hashed if logits fall
 /// with q.k. A bias counts only where it hides a row, a soft-cap not at all. The score is no log-weight. Ties go by
@@ -197,6 +226,11 @@ public:
   }
 
   socket_index make_index(index_t key_dim) const { return {tables_, planes_, key_dim}; }
+  /// An index of given planes, see `socket_index`.
+  /// @throws std::invalid_argument as the index.
+  socket_index make_index(std::vector<float> normals, index_t key_dim) const {
+    return {std::move(normals), tables_, planes_, key_dim};
+  }
 
   template <cache_view View>
   void predict(const attention_call<View>& call, const socket_index& index, predictions& seen,
