@@ -21,6 +21,7 @@
 #include "vattention/functor.hpp"
 #include "vattention/static_indices/sink_window.hpp"
 #include "vattention/top_k/cascade.hpp"
+#include "vattention/top_k/channel_choice.hpp"
 #include "vattention/top_k/double_sparsity.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/oracle.hpp"

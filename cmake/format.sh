@@ -15,7 +15,7 @@ case $("$tool" --version 2>/dev/null) in
 esac
 
 cd "$root"
-mapfile -t sources < <(find include tests examples bench -name '*.hpp' -o -name '*.cpp' | sort)
+mapfile -t sources < <(find include tests examples bench -type f \( -name '*.hpp' -o -name '*.cpp' \) | sort)
 case ${1:-} in
   --check) "$tool" --dry-run --Werror "${sources[@]}" ;;
   '') "$tool" -i "${sources[@]}" ;;

@@ -76,8 +76,7 @@ class double_sparsity;  // a few channels of the keys, as 4-bit labels
 class product_code;     // sub-vectors by centroids (product quantisation)
 class socket;           // soft hash, with the values' norms
 class bounded_code;     // sound bounds of scores and values, for budget::strict
-template <class P>
-class proposing;  // any predictor of log-weights as a proposal
+// proposing<P>: any predictor of log-weights as a proposal (top_k/proposing.hpp)
 }  // namespace top_k
 namespace base_sampling {
 class uniform;       // without replacement

@@ -3,10 +3,14 @@
 
 #include <set>
 
+#include "support/channels.hpp"
 #include "support/top_k_contract.hpp"
 #include "vattention/testing/reference.hpp"
 
 using namespace vattn;
+using test::by_size;
+using test::keys_of;
+using test::magnitudes;
 
 TEST_CASE("double_sparsity keeps the contract of predictors", "[top_k]") {
   for (const index_t channels : {16, 27, 4096})
@@ -45,31 +49,6 @@ channel_set channels_of(const top_k::double_sparsity_index& index) {
   return {index.channels().begin(), index.channels().end()};
 }
 
-/// Keys as floats `[n x d]`.
-synthetic_head::matrix keys_of(const kv_view& kv) {
-  synthetic_head::matrix keys(kv.rows(), kv.key_dim());
-  for (index_t row = 0; row < kv.rows(); ++row)
-    kernels::load_row(kv.key_type(), kv.key_row(static_cast<row_t>(row)), kv.key_dim(),
-                      keys.row(row).data());
-  return keys;
-}
-
-/// Channels of largest size one by one, ties by number.
-std::vector<std::int32_t> by_size(Eigen::VectorXd size, index_t count) {
-  std::vector<std::int32_t> out;
-  for (index_t i = 0; i < std::min<index_t>(count, size.size()); ++i) {
-    index_t best = 0;
-    for (index_t j = 1; j < size.size(); ++j)
-      if (size[j] > size[best]) best = j;
-    out.push_back(static_cast<std::int32_t>(best));
-    size[best] = -1.0;
-  }
-  return out;
-}
-/// Mean magnitudes of the columns.
-Eigen::VectorXd magnitudes(const synthetic_head::matrix& m) {
-  return m.cast<double>().cwiseAbs().colwise().mean().transpose();
-}
 channel_set set_of(const std::vector<std::int32_t>& list) { return {list.begin(), list.end()}; }
 
 /// The product of a query and a key over the channels, of rounded query and labelled key, and how far it may be off
@@ -173,36 +152,6 @@ TEST_CASE("double_sparsity: of all channels the scores are off by 5 to 13 percen
     // Labels of a normal key are off by step / sqrt(12), and the step is about a third.
     CHECK((p - l).norm() < 0.13 * l.norm());
     CHECK((p - l).norm() > 0.05 * l.norm());
-  }
-}
-
-TEST_CASE("double_sparsity: chosen channels are those of the largest mean products") {
-  for (const test::cache_shape& shape : test::contract_shapes()) {
-    test::prepared_call c(shape);
-    test::prepared_call sampled({.rows = 90, .dim = shape.dim, .seed = 77});
-    const synthetic_head::matrix& queries = sampled.head.keys;
-    c.head.keys.col(3).setZero();
-    c.head.keys.col(5).setZero();
-    const kv_view kv = c.view();
-    const Eigen::VectorXd size = magnitudes(queries).cwiseProduct(magnitudes(keys_of(kv)));
-    for (const index_t count : {index_t{1}, index_t{7}, index_t{32}, shape.dim, index_t{5000}}) {
-      CAPTURE(shape.dim, count);
-      const auto chosen = top_k::choose_channels(queries.data(), 90, kv, count);
-      CHECK(chosen == by_size(size, count));
-      if (count < shape.dim) continue;
-      CHECK(chosen[chosen.size() - 2] == 3);  // tied at 0
-      CHECK(chosen.back() == 5);
-    }
-    // What is not finite does not count.
-    synthetic_head::matrix more(91, shape.dim);
-    more.topRows(90) = queries;
-    more.row(90).setConstant(1e6F);
-    more(90, 1) = std::numeric_limits<float>::infinity();
-    CHECK(top_k::choose_channels(more.data(), 91, kv, 7) == by_size(size, 7));
-    CHECK_THROWS_AS(top_k::choose_channels(queries.data(), 0, kv, 7), std::invalid_argument);
-    CHECK_THROWS_AS(top_k::choose_channels(queries.data(), 90, kv, 0), std::invalid_argument);
-    CHECK_THROWS_AS(top_k::choose_channels(queries.data(), 90, kv.shard(0, 0), 7),
-                    std::invalid_argument);
   }
 }
 

@@ -1,91 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vattention/top_k/pick_size.hpp"
 
-#include <numeric>
-
 #include "support/catch.hpp"
 #include "support/prepared_call.hpp"
 
 using namespace vattn;
-
-namespace {
-
-/// The fewest rows with a share of the mass, by a sort.
-std::vector<row_t> by_sort(const std::vector<float>& scores, double share) {
-  std::vector<row_t> order, taken;
-  double total = 0.0;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (std::isnan(scores[i]) || scores[i] == HUGE_VALF)
-      taken.push_back(static_cast<row_t>(i));
-    else if (std::isfinite(scores[i]))
-      order.push_back(static_cast<row_t>(i));
-  }
-  std::sort(order.begin(), order.end(), [&](row_t a, row_t b) {
-    return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
-  });
-  for (const row_t row : order)
-    total += std::exp(static_cast<double>(scores[row]) - static_cast<double>(scores[order[0]]));
-  double sum = 0.0;
-  for (const row_t row : order) {
-    if (sum >= share * total && share < 1.0) break;
-    if (share == 0.0) break;
-    sum += std::exp(static_cast<double>(scores[row]) - static_cast<double>(scores[order[0]]));
-    taken.push_back(row);
-  }
-  std::sort(taken.begin(), taken.end());
-  return taken;
-}
-
-std::vector<row_t> picked(const std::vector<float>& scores, double share) {
-  workspace ws;
-  ws.reserve(1, static_cast<index_t>(scores.size()), 4, 4, true);
-  const index_t count = pick_mass(scores, share, ws);
-  std::vector<row_t> rows(ws.picks.data(), ws.picks.data() + count);
-  std::sort(rows.begin(), rows.end());
-  return rows;
-}
-
-/// Normal scores.
-std::vector<float> normal_scores(std::size_t count, double deviation) {
-  detail::head_source source(7, 2);
-  std::vector<float> scores(count);
-  for (float& x : scores) x = static_cast<float>(deviation * source.normal());
-  return scores;
-}
-
-}  // namespace
-
-TEST_CASE("the fewest rows with a share of the mass are picked", "[top_k]") {
-  for (const std::size_t count : {1U, 2U, 255U, 257U, 3000U})
-    for (const double deviation : {0.0, 0.01, 1.0, 8.0, 60.0})
-      for (const double share : {0.0, 1e-9, 0.3, 0.5, 0.9, 0.99, 0.9999, 1.0}) {
-        CAPTURE(count, deviation, share);
-        std::vector<float> scores = normal_scores(count, deviation);
-        // Of equal weights a share of a half is met by half of them only up to rounding: ask for rows between.
-        if (deviation == 0.0 && share > 0.0 && share < 1.0 &&
-            share * static_cast<double>(count) == std::floor(share * static_cast<double>(count)))
-          continue;
-        const std::vector<row_t> want = by_sort(scores, share), got = picked(scores, share);
-        // Weights are floats here: where the sum comes within their rounding of the share, a row more or less.
-        const auto off = static_cast<double>(got.size()) - static_cast<double>(want.size());
-        REQUIRE(std::fabs(off) <= (share > 0.999 ? 0.01 * static_cast<double>(count) + 1.0 : 1.0));
-        if (got.size() == want.size()) REQUIRE(got == want);
-      }
-}
-
-TEST_CASE("equal scores go to the lower row, and what cannot be predicted comes on top") {
-  std::vector<float> scores(100, 1.0F);
-  scores[40] = std::nanf("");
-  scores[90] = HUGE_VALF;
-  scores[0] = scores[1] = -HUGE_VALF;
-  std::vector<row_t> want = test::row_range(2, 12);  // 96 equal ones: .1 of them is 9.6
-  want.push_back(40);
-  want.push_back(90);
-  CHECK(picked(scores, 0.1) == want);
-  CHECK(picked(scores, 0.0) == std::vector<row_t>{40, 90});
-  CHECK(picked(scores, 1.0).size() == 98);
-  CHECK(picked(std::vector<float>(5, -HUGE_VALF), 1.0).empty());
-}
 
 TEST_CASE("a size is rows, a share of rows or a share of the mass") {
   CHECK(pick_size(rows(7)).most(100) == 7);
@@ -99,4 +18,37 @@ TEST_CASE("a size is rows, a share of rows or a share of the mass") {
   CHECK_THROWS_AS(mass(-0.1), std::invalid_argument);
   CHECK_THROWS_AS(mass(1.1), std::invalid_argument);
   CHECK_THROWS_AS(mass(std::nan("")), std::invalid_argument);
+}
+
+TEST_CASE("a size is taken for each head, among the rows that are not in the exact set yet") {
+  test::prepared_call c({.rows = 100, .dim = 8, .heads = 2});
+  const kv_view kv = c.view();
+  const query_group queries = c.group();
+  const attention_call<kv_view> call(queries, kv, {});
+  const auto taken = [&](const pick_size& size) {
+    const std::vector<row_t> already{0, 50};
+    c.begin(true, already);
+    for (int h = 0; h < 2; ++h) std::fill_n(c.ws.seen.scores(h).begin(), 100, 0.0F);
+    // Of the rows left 10 have e^5 of weight each, 88 have 1: 94 % and 6 %.
+    for (std::size_t i = 0; i < 10; ++i) {
+      c.ws.seen.scores(0)[10 + i] = 5.0F;
+      c.ws.seen.scores(1)[40 + i] = 5.0F;
+    }
+    for (const row_t row : already) c.ws.seen.scores(0)[row] = c.ws.seen.scores(1)[row] = 90.0F;
+    select_sized(call, size, c.ws);
+    c.ws.exact.list();
+    return test::rows_without(c.ws.exact.rows(), already);
+  };
+  const auto both = [](index_t count) {
+    std::vector<row_t> all = test::row_range(10, 10 + count);
+    for (const row_t row : test::row_range(40, 40 + count)) all.push_back(row);
+    return all;
+  };
+  CHECK(taken(rows(0)).empty());
+  CHECK(taken(rows(3)) == both(3));
+  CHECK(taken(fraction(0.1)) == both(10));
+  CHECK(taken(mass(0.0)).empty());
+  CHECK(taken(mass(0.42)) == both(5));  // 4.46 of 10
+  CHECK(taken(mass(0.9)) == both(10));
+  CHECK(taken(mass(1.0)).size() == 98);
 }

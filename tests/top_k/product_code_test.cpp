@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vattention/top_k/product_code.hpp"
 
+#include "support/centroids.hpp"
 #include "support/top_k_contract.hpp"
 #include "support/worker_spaces.hpp"
 #include "vattention/parallel/thread_pool.hpp"
@@ -228,24 +229,13 @@ TEST_CASE(
   }
 }
 
-namespace {
-
-/// Centroids of the parts of normal vectors, as they are handed in.
-std::vector<float> made_up_centroids(index_t dim, int bits) {
-  const test::prepared_call of({.rows = index_t{1} << bits, .dim = dim, .seed = 77});
-  const float* all = of.head.keys.data();
-  return {all, all + of.head.keys.size()};
-}
-
-}  // namespace
-
 TEST_CASE("product_code: given centroids are kept, and every part is coded as the nearest",
           "[top_k]") {
   constexpr index_t dim = 22, parts = 7;
   for (const int bits : {4, 8}) {
     test::prepared_call c({1500, dim, 2, element::bf16, 6});
     c.head.keys(30, 2) = std::nanf("");
-    const std::vector<float> numbers = made_up_centroids(dim, bits);
+    const std::vector<float> numbers = test::made_up_centroids(dim, bits);
     const top_k::part_centroids given(numbers.data(), parts, bits, dim);
     const top_k::product_code policy(parts, bits, rows(9));
     auto index = policy.make_index(given);
@@ -299,23 +289,11 @@ TEST_CASE(
 
   CHECK_THROWS_WITH(top_k::product_code(6, 6, rows(9)).make_index(fitted), Catch::Contains("5, 6"));
   CHECK_THROWS_WITH(top_k::product_code(5, 5, rows(9)).make_index(fitted), Catch::Contains("6, 5"));
-  std::vector<float> numbers = made_up_centroids(24, 4);
-  numbers[4 * 16 + 9] = std::nanf("");  // coordinate 1 of centroid 2 of part 1
-  CHECK_THROWS_WITH(top_k::part_centroids(numbers.data(), 6, 4, 24),
-                    Catch::Contains("finite centroids") && Catch::Contains("1, 2, "));
 }
 
 TEST_CASE("product_code: more parts than coordinates stand for as many", "[top_k]") {
   const synthetic_head head = make_head(head_kind::log_normal, 600, 12, 4, 1, 7);
   CHECK((test::saved_index(index_of(4096, 5, head)) == test::saved_index(index_of(12, 5, head))));
-  const top_k::product_code_index index(5, 8, 12);
-  index_t all = 0;
-  for (index_t part = 0; part < 5; ++part) {
-    CHECK(index.centroids().first(part) == all);
-    CHECK(index.centroids().width(part) / 2 == 1);  // 2 or 3
-    all += index.centroids().width(part);
-  }
-  CHECK(all == 12);
 }
 
 TEST_CASE("product_code: the coding error falls with bits and with parts", "[top_k]") {

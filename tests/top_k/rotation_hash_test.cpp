@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vattention/top_k/rotation_hash.hpp"
 
+#include "support/fitted_rotation.hpp"
+#include "support/hash_rotations.hpp"
 #include "support/top_k_contract.hpp"
 
 using namespace vattn;
-using top_k::fit_hash_rotation;
+using test::fitted_to;
+using test::rows_of;
+using test::same;
+using test::uneven;
 using top_k::hash_rotation;
 
 TEST_CASE("rotation_hash keeps the contract of predictors", "[top_k]") {
@@ -13,61 +18,6 @@ TEST_CASE("rotation_hash keeps the contract of predictors", "[top_k]") {
 }
 
 namespace {
-
-using matrix = synthetic_head::matrix;
-
-/// Normal vectors whose channel j has deviation 1 / (1 + j / 8).
-matrix uneven(index_t rows, index_t dim, std::uint64_t seed) {
-  detail::head_source source(seed, 11);
-  matrix m(rows, dim);
-  for (index_t i = 0; i < rows; ++i)
-    for (index_t j = 0; j < dim; ++j)
-      m(i, j) = static_cast<float>(source.normal() / (1.0 + static_cast<double>(j) / 8.0));
-  return m;
-}
-
-hash_rotation fitted_to(const matrix& queries, const matrix& keys, int bits, int iterations = 50,
-                        std::uint64_t seed = 1) {
-  return fit_hash_rotation(queries.data(), queries.rows(), keys.data(), keys.rows(), keys.cols(),
-                           bits, iterations, seed);
-}
-
-/// `[bits x d]`
-Eigen::MatrixXd rows_of(const hash_rotation& by) {
-  return Eigen::MatrixXd::NullaryExpr(by.bits(), by.dim(), [&](index_t bit, index_t j) {
-    return static_cast<double>(by.at(static_cast<int>(bit), j));
-  });
-}
-bool same(const hash_rotation& a, const hash_rotation& b) {
-  return a.bits() == b.bits() && a.dim() == b.dim() && rows_of(a) == rows_of(b);
-}
-
-/// Largest difference from 0 and 1 of the products of directions of one group.
-double orthonormal_to(const hash_rotation& by) {
-  const Eigen::MatrixXd rows = rows_of(by);
-  double off = 0.0;
-  for (index_t first = 0; first < by.bits(); first += by.dim()) {
-    const index_t count = std::min<index_t>(by.dim(), by.bits() - first);
-    const Eigen::MatrixXd group = rows.middleRows(first, count);
-    off = std::max(off, (group * group.transpose() - Eigen::MatrixXd::Identity(count, count))
-                            .cwiseAbs()
-                            .maxCoeff());
-  }
-  return off;
-}
-
-/// Mean square of sign(y) - y over the bits, y the products of vectors that are scaled to norm sqrt(bits).
-double quantisation_error(const hash_rotation& by, const matrix& of, bool centred) {
-  Eigen::MatrixXd x = of.cast<double>();
-  if (centred) x.rowwise() -= x.colwise().mean().eval();
-  double sum = 0.0;
-  for (index_t i = 0; i < x.rows(); ++i) {
-    const Eigen::VectorXd y =
-        rows_of(by) * x.row(i).transpose().normalized() * std::sqrt(static_cast<double>(by.bits()));
-    sum += (y.cwiseAbs().array() - 1.0).square().mean();
-  }
-  return sum / static_cast<double>(x.rows());
-}
 
 /// Predicts on a call of all heads.
 void predict(const top_k::rotation_hash& policy, const top_k::rotation_hash_index& index,
@@ -150,51 +100,7 @@ TEST_CASE("rotation_hash: equal signs are counted", "[top_k]") {
     }
 }
 
-TEST_CASE("hash_rotation: directions are orthonormal in groups and follow from the seed") {
-  for (const index_t dim : {1, 7, 64, 80})
-    for (const int bits : {32, 96}) {
-      CAPTURE(dim, bits);
-      const hash_rotation by = hash_rotation::random(bits, dim, 3);
-      CHECK(by.bits() == bits);
-      CHECK(by.dim() == dim);
-      CHECK(orthonormal_to(by) < 1e-6);
-      CHECK(same(by, hash_rotation::random(bits, dim, 3)));
-      if (dim > 1) CHECK_FALSE(same(by, hash_rotation::random(bits, dim, 4)));
-      const matrix queries = uneven(20, dim, 1), keys = uneven(200, dim, 2);
-      const hash_rotation fitted = fitted_to(queries, keys, bits, 5);
-      CHECK(orthonormal_to(fitted) < 1e-6);
-      CHECK(same(fitted, fitted_to(queries, keys, bits, 5)));
-      if (dim > 1) CHECK_FALSE(same(fitted, fitted_to(queries, keys, bits, 5, 2)));
-    }
-  // Several groups of one dimension are not the same group again.
-  const Eigen::MatrixXd rows = rows_of(hash_rotation::random(64, 32, 1));
-  CHECK((rows.topRows(32) - rows.bottomRows(32)).cwiseAbs().maxCoeff() > 0.1);
-}
-
-TEST_CASE("hash_rotation: a matrix of one's own is taken as it is") {
-  const matrix own = uneven(64, 10, 5);
-  const hash_rotation by(own.data(), 64, 10);
-  CHECK(rows_of(by) == own.cast<double>());
-}
-
-TEST_CASE("fit_hash_rotation lowers the quantisation error of its random start", "[top_k]") {
-  const matrix queries = uneven(1024, 64, 1), keys = uneven(1024, 64, 2),
-               unseen = uneven(1024, 64, 3);
-  const hash_rotation start = fitted_to(queries, keys, 64, 0);
-  const hash_rotation fitted = fitted_to(queries, keys, 64, 30);
-  const auto lowers = [&](const matrix& of, bool centred, double factor) {
-    const double before = quantisation_error(start, of, centred);
-    const double after = quantisation_error(fitted, of, centred);
-    CAPTURE(before, after);
-    CHECK(before == Approx(2.0 - 2.0 * std::sqrt(2.0 / 3.14159265358979)).epsilon(0.05));
-    CHECK(after < factor * before);
-  };
-  lowers(keys, true, 0.9);
-  lowers(queries, false, 0.9);
-  lowers(unseen, false, 0.98);
-}
-
-TEST_CASE("fit_hash_rotation: fitted signs find more heavy keys than random ones", "[top_k]") {
+TEST_CASE("rotation_hash: fitted signs find more heavy keys than random ones", "[top_k]") {
   test::prepared_call c({.rows = 8192, .dim = 128, .heads = 32});
   c.head.keys = uneven(8192, 128, 1);
   c.head.queries = uneven(32, 128, 2);
@@ -272,47 +178,12 @@ TEST_CASE("rotation_hash: rows beyond a query's sight are not free, odd ones mus
   }
 }
 
-TEST_CASE("fit_hash_rotation takes data without directions") {
-  const matrix none = matrix::Zero(100, 48);
-  const matrix one = matrix::Ones(3, 48);
-  for (const int bits : {32, 64}) {
-    CHECK(orthonormal_to(fitted_to(none, none, bits)) < 1e-6);
-    CHECK(orthonormal_to(fitted_to(one, none, bits)) < 1e-6);
-  }
-}
-
-TEST_CASE("rotation_hash refuses what it cannot work with, and says so", "[top_k]") {
+TEST_CASE("rotation_hash refuses other bits and other matrices, and says so", "[top_k]") {
   using Catch::Contains;
-  const matrix queries = uneven(4, 48, 1), keys = uneven(100, 48, 2);
-  const auto fit = [&](index_t query_count, index_t key_count, index_t dim, int bits,
-                       int iterations) {
-    return fit_hash_rotation(queries.data(), query_count, keys.data(), key_count, dim, bits,
-                             iterations);
-  };
-  for (const int bits : {0, 16, 33, 288, -64}) {
-    const std::string got = "want 32, 64, ... 256 bits, got " + std::to_string(bits);
-    CHECK_THROWS_WITH(top_k::rotation_hash(bits, rows(1)), "vattention: rotation_hash: " + got);
-    CHECK_THROWS_WITH(hash_rotation::random(bits, 48, 1), "vattention: hash_rotation: " + got);
-    CHECK_THROWS_WITH(fit(4, 100, 48, bits, 1), "vattention: fit_hash_rotation: " + got);
-  }
-  for (const index_t dim : {0, -1, 4097}) {
-    CHECK_THROWS_WITH(hash_rotation::random(32, dim, 1), Contains("1 <= key dimension <= 4096"));
-    CHECK_THROWS_WITH(fit(4, 100, dim, 32, 1), Contains("1 <= key dimension <= 4096"));
-  }
-  CHECK_THROWS_WITH(fit(0, 100, 48, 32, 1), Contains("one query or more, got 0"));
-  CHECK_THROWS_WITH(fit(4, 31, 48, 32, 1), Contains("as many keys as bits or dimensions"));
-  CHECK_THROWS_WITH(fit(4, 47, 48, 64, 1), Contains("got 47, 64, 48"));
-  CHECK_NOTHROW(fit(1, 32, 48, 32, 1));
-  CHECK_THROWS_WITH(fit(4, 100, 48, 32, -1), Contains("iterations >= 0, got -1"));
-  for (const float odd :
-       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-    matrix bad = keys;
-    bad(95, 47) = odd;
-    CHECK_THROWS_WITH(fitted_to(queries, bad, 32), Contains("finite keys"));
-    CHECK_THROWS_WITH(fitted_to(bad, keys, 32), Contains("finite queries"));
-    CHECK_THROWS_WITH(hash_rotation(bad.data(), 96, 48), Contains("finite matrix"));
-    CHECK_NOTHROW(hash_rotation(bad.data(), 64, 48));
-  }
+  for (const int bits : {0, 16, 33, 288, -64})
+    CHECK_THROWS_WITH(
+        top_k::rotation_hash(bits, rows(1)),
+        "vattention: rotation_hash: want 32, 64, ... 256 bits, got " + std::to_string(bits));
   const top_k::rotation_hash policy(64, rows(1));
   CHECK_THROWS_WITH(policy.make_index(hash_rotation::random(32, 48, 1)), Contains("got 32, 64"));
   CHECK_THROWS_WITH(top_k::rotation_hash_index(hash_rotation::random(32, 48, 1), 49),

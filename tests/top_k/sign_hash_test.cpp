@@ -42,8 +42,9 @@ TEST_CASE("sign_hash: 32 bits count the first half of the signs of 64", "[top_k]
     for (const index_t visible : {rows, std::max<index_t>(1, rows - 1)}) {
       const std::vector<std::uint16_t> counts = counts_of(narrow, halves, c, visible);
       for (index_t row = 0; row < visible; ++row) {
-        const auto different = std::popcount(static_cast<std::uint32_t>(whole.signatures()[row]) ^
-                                             static_cast<std::uint32_t>(query));
+        const auto different =
+            std::popcount(static_cast<std::uint32_t>(whole.signatures().data()[row]) ^
+                          static_cast<std::uint32_t>(query));
         CHECK(counts[static_cast<std::size_t>(row)] == 33 - different);
       }
     }
@@ -91,8 +92,9 @@ TEST_CASE("sign_hash: an index grown by rows equals one built at once", "[top_k]
     const auto at_once = test::index_of(policy, c);
     auto grown = policy.make_index(80);
     for (const index_t size : {1, 2, 255, 256, 257, 258, 401}) grown.append(kv.shard(0, size));
-    CHECK(std::equal(at_once.signatures(), at_once.signatures() + at_once.bytes_of(401) / 8,
-                     grown.signatures()));
+    CHECK(std::equal(at_once.signatures().data(),
+                     at_once.signatures().data() + at_once.bytes_of(401) / 8,
+                     grown.signatures().data()));
     CHECK_THROWS_AS(grown.append(kv.shard(0, 400)), std::invalid_argument);
     CHECK(grown.rows() == 401);
   }

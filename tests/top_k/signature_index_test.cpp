@@ -33,10 +33,10 @@ TEST_CASE("signatures are those of centred keys, and equal signs are counted", "
     top_k::signature_index<first_coordinates> index({bits, dim});
     const kv_view kv = c.view();
     index.append(kv);
-    CHECK(index.halves() == (bits == 32));
+    CHECK(index.signatures().halves() == (bits == 32));
     CHECK(index.bytes_of(rows) == 8 * (bits == 32 ? (rows + 1) / 2 : bits == 64 ? rows : 2 * rows));
     const int unused = bits == 96 ? 32 : 0;  // of the last word
-    CHECK(index.most(bits) == 1 + bits + unused);
+    CHECK(top_k::hash_signatures::most(bits) == 1 + bits + unused);
     const Eigen::VectorXf centre = c.head.keys.topRows(256).colwise().mean();
     for (const float scale : {0.5F, -0.5F}) {
       c.options.scale = scale;

@@ -82,12 +82,12 @@ public:
   template <cache_view View>
   void select(const attention_call<View>& call, const predictions& /*seen*/,
               workspace& ws) const noexcept {
-    select_most(call, sign_hash_index::most(bits_), k_.of(call.visible), ws);
+    select_most(call, hash_signatures::most(bits_), k_.of(call.visible), ws);
   }
 
   template <cache_view View>
   index_t bytes_scanned(const attention_call<View>& call) const noexcept {
-    return sign_hash_index::bytes_of(bits_, call.visible);
+    return hash_signatures::bytes_of(bits_, call.visible);
   }
   basis coverage() const noexcept { return basis::measured_on_average; }
 
