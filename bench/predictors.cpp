@@ -10,6 +10,7 @@
 #include <map>
 #include <sstream>
 
+#include "../examples/support/hash_weights.hpp"
 #include "../examples/support/progress.hpp"
 #include "support/experiment.hpp"
 #include "support/guard.hpp"
@@ -25,6 +26,7 @@
 #include "vattention/top_k/channel_choice.hpp"
 #include "vattention/top_k/double_sparsity.hpp"
 #include "vattention/top_k/fit_hash_rotation.hpp"
+#include "vattention/top_k/hash_attention.hpp"
 #include "vattention/top_k/index_file.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/none.hpp"
@@ -44,6 +46,7 @@ struct settings : experiment_options {
   std::vector<index_t> lengths{8192, 32768, 131072};
   int heads = 4, dim = 128, repeats = 5, seeds = 3;
   double top_k = 0.02, epsilon = 0.05, delta = 0.05;
+  std::vector<std::filesystem::path> hash_weights;
 };
 
 /// What a predictor did on one row.
@@ -83,6 +86,7 @@ struct contender {
   std::string name;
   std::function<index_cost(const head_set&)> prepare;
   std::function<finding(const bench_row&, vattn::workspace&)> look;
+  bool captured_only = false;
 };
 
 /// Vectors of one head to fit an index to, `[count x d]`.
@@ -118,18 +122,36 @@ fit_sample sample_of(const bench_row& row) {
   return all;
 }
 
+/// Indices by KV head; by query head too where an index knows query heads, for a row is a call of one.
+template <class Index>
+class index_map {
+public:
+  bool contains(const bench_row& row) const { return all_.contains(key_of(row)); }
+  Index& add(const bench_row& row, Index index) {
+    return all_.emplace(key_of(row), std::move(index)).first->second;
+  }
+  const Index& at(const bench_row& row) const { return all_.at(key_of(row)); }
+  void clear() { all_.clear(); }
+
+private:
+  static std::pair<const kv_head*, int> key_of(const bench_row& row) {
+    return {row.head, vattn::knows_heads<Index> ? row.query_head : 0};
+  }
+  std::map<std::pair<const kv_head*, int>, Index> all_;
+};
+
 /// Builds the indices of all heads, made by `make(policy, row)`; the last 64 rows of each one by one.
 template <class Policy, class MakeIndex>
 index_cost build_indices(const Policy& policy, const head_set& set, MakeIndex make,
-                         std::map<const kv_head*, typename Policy::index_type>& indices) {
+                         index_map<typename Policy::index_type>& indices) {
   indices.clear();
   index_cost cost;
   double keys = 0.0, built = 0.0, build_seconds = 0.0, appended = 0.0, append_seconds = 0.0;
   double bytes = 0.0;
   for (const bench_row& row : set.rows) {
-    if (indices.contains(row.head)) continue;
+    if (indices.contains(row)) continue;
     const vattn::kv_view& kv = row.head->kv();
-    auto& index = indices.emplace(row.head, make(policy, row)).first->second;
+    auto& index = indices.add(row, make(policy, row));
     const index_t last = std::max<index_t>(0, kv.rows() - 64);
     const stop_watch build;
     index.append(kv.shard(0, last));
@@ -170,7 +192,7 @@ double selection_time(const Policy& policy, const typename Policy::index_type& i
 template <class Make, class MakeIndex>
 contender enter(const std::string& name, const settings& s, Make make, MakeIndex make_index) {
   using policy = decltype(make(vattn::rows(1)));
-  auto indices = std::make_shared<std::map<const kv_head*, typename policy::index_type>>();
+  auto indices = std::make_shared<index_map<typename policy::index_type>>();
   const policy picks = make(vattn::fraction(s.top_k));
   const auto base = static_cast<index_t>(std::clamp(std::ceil(12.0 / s.epsilon), 32.0, 240.0));
   const vattn::vattention attend(
@@ -183,7 +205,7 @@ contender enter(const std::string& name, const settings& s, Make make, MakeIndex
           [=](const bench_row& row, vattn::workspace& ws) {
             const vattn::kv_view& kv = row.head->kv();
             const vattn::query_group query = row.query();
-            const auto& index = indices->at(row.head);
+            const auto& index = indices->at(row);
             const index_t visible = row.visible();
             const index_t k = vattn::fraction(s.top_k).of(visible);
             finding f;
@@ -213,6 +235,28 @@ contender enter(const std::string& name, const settings& s, Make make) {
   return enter(name, s, make, [](const auto& policy, const bench_row& row) {
     return policy.make_index(row.head->kv().key_dim());
   });
+}
+
+/// HashAttention by networks trained on each of the captures, in their order.
+contender trained_hash(const settings& s) {
+  if (s.hash_weights.size() != s.captures.size())
+    throw std::runtime_error("--hash-weights: want a file for each of the captures");
+  auto files = std::make_shared<std::map<std::string, vattn_examples::hash_weights_file>>();
+  for (std::size_t i = 0; i < s.captures.size(); ++i)
+    files->emplace(s.captures[i].stem().string(),
+                   vattn_examples::hash_weights_file(s.hash_weights[i]));
+  const int bits = files->begin()->second.bits();
+  contender c = enter(
+      "hash_attention(" + std::to_string(bits) + " trained)", s,
+      [=](vattn::extent k) { return vattn::top_k::hash_attention(bits, k); },
+      [files](const auto& policy, const bench_row& row) {
+        const std::string name = row.head->full_name();
+        const vattn_examples::hash_weights_file& file = files->at(name.substr(0, name.find('/')));
+        return policy.make_index(
+            file.weights(row.head->layer(), row.head->head()).only(row.query_head));
+      });
+  c.captured_only = true;
+  return c;
 }
 
 std::vector<contender> enter_all(const settings& s) {
@@ -253,6 +297,7 @@ std::vector<contender> enter_all(const settings& s) {
         "product_code(" + std::to_string(parts) + " x " + std::to_string(bits) + ")", s,
         [parts = parts, bits = bits](extent k) { return top_k::product_code(parts, bits, k); }));
   all.push_back(enter("socket(20 x 8)", s, [](extent k) { return top_k::socket(20, 8, k); }));
+  if (!s.hash_weights.empty()) all.push_back(trained_hash(s));
   return all;
 }
 
@@ -267,7 +312,7 @@ std::vector<head_set> captured_sets(const row_set& rows) {
   return sets;
 }
 
-void measure(const head_set& set, std::vector<contender>& all, csv_file& csv) {
+void measure(const head_set& set, bool captured, std::vector<contender>& all, csv_file& csv) {
   if (set.rows.empty()) return;
   std::vector<double> lengths;
   for (const bench_row& row : set.rows) lengths.push_back(static_cast<double>(row.visible()));
@@ -281,6 +326,7 @@ void measure(const head_set& set, std::vector<contender>& all, csv_file& csv) {
       "selection, % of dense | bytes a key | build ns, append us a key");
   vattn::workspace ws;
   for (contender& c : all) {
+    if (c.captured_only && !captured) continue;
     const index_cost cost = c.prepare(set);
     std::vector<double> recall, left, needed, error, time;
     for (const bench_row& row : set.rows) {
@@ -319,7 +365,7 @@ void run_all(const settings& s) {
       100.0 * s.top_k, s.epsilon, s.delta, s.seeds);
   std::vector<contender> all = enter_all(s);
   const row_set captured(s.captures, s.positions);
-  for (const head_set& set : captured_sets(captured)) measure(set, all, csv);
+  for (const head_set& set : captured_sets(captured)) measure(set, true, all, csv);
   for (const index_t length : s.lengths) {
     if (length == 0) continue;
     for (const auto& [kind, name] :
@@ -329,7 +375,8 @@ void run_all(const settings& s) {
       for (int h = 0; h < s.heads; ++h)
         generated.add_narrow(name, vattn::make_head(kind, length, s.dim, s.dim, 1,
                                                     s.seed + static_cast<std::uint64_t>(h)));
-      measure({std::string(name) + " " + std::to_string(length), generated.rows()}, all, csv);
+      measure({std::string(name) + " " + std::to_string(length), generated.rows()}, false, all,
+              csv);
     }
   }
 }
@@ -346,6 +393,8 @@ int main(int argc, char** argv) {
   app.add_option("--dim", s.dim, "their key and value dimension");
   app.add_option("--top-k", s.top_k, "share of the rows that is picked")
       ->check(CLI::Range(0.0001, 0.5));
+  app.add_option("--hash-weights", s.hash_weights,
+                 "networks of examples/hash_attention trained on each capture, in their order");
   app.add_option("--epsilon", s.epsilon, "asked of the output");
   app.add_option("--delta", s.delta, "share of misses allowed");
   app.add_option("--repeats", s.repeats, "of a selection that is timed")

@@ -89,6 +89,10 @@ public:
     require(queries.heads <= max_heads, where, "at most 64 query heads a group", queries.heads);
     require(index.matches(kv), where, "an index of the view's keys (rows taken in, rows in view)",
             index.rows(), kv.rows());
+    if constexpr (knows_heads<index_type>)
+      require(index.serves(queries.heads), where,
+              "as many queries of each of the index's query heads (queries, query heads)",
+              queries.heads, index.heads());
   }
   void reserve(const call_shape& shape, workspace& ws) const {
     ws.reserve(shape.heads, shape.rows, shape.key_dim, shape.value_dim, top_k_type::scores_rows);

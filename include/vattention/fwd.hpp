@@ -71,6 +71,7 @@ class key_code;         // rotated 1 / 2 / 4 / 6 / 8-bit codes
 class cascade;          // a cheap key code of all keys, a better one of those that matter
 class sign_hash;        // packed signs of random projections
 class rotation_hash;    // signs of projections fitted to queries and keys
+class hash_attention;   // signs of what trained networks make of queries and keys
 class page_bounds;      // bounds of pages of keys (Quest)
 class double_sparsity;  // a few channels of the keys, as 4-bit labels
 class product_code;     // sub-vectors by centroids (product quantisation)

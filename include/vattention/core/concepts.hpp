@@ -61,6 +61,17 @@ concept living_index = key_index<I> && requires(I& index, const I& fixed, const 
   { fixed.fits(kv) } noexcept -> std::same_as<bool>;
 };
 
+/// Refinement: an index that is made for certain query heads, so that calls must have queries of all of them.
+///   heads()         how many these are
+///   serves(count)   a call of so many queries can be answered: as many positions of each query head, in the order
+///                   query head, then position
+/// The functor refuses other calls before anything is changed.
+template <class I>
+concept knows_heads = key_index<I> && requires(const I& fixed) {
+  { fixed.heads() } noexcept -> std::same_as<int>;
+  { fixed.serves(1) } noexcept -> std::same_as<bool>;
+};
+
 /// The predictor: looks at the query group once per call and picks rows that are read exactly.
 ///   index_type, make_index(d)   its index for keys of dimension d, empty
 ///   predict(call, index, seen)  scores of every visible row for every head (if `scores_rows`)
