@@ -137,7 +137,7 @@ TEST_CASE("proposing: which predictors it takes, and what it says of them", "[to
   CHECK(fitted.channels().back() == 63);
 }
 
-TEST_CASE("proposing: a tau outside (0, 1] is refused", "[top_k]") {
+TEST_CASE("proposing: a tau of 0 or less, or above 1, is refused", "[top_k]") {
   const auto made = [](double tau) { return proposing(oracle(rows(0)), tau); };
   CHECK_NOTHROW(made(1.0));
   CHECK_NOTHROW(made(0.01));
