@@ -160,7 +160,8 @@ TEST_CASE("a call that is refused says why and changes nothing", "[functor]") {
   refuses(q, kv, index, "bias stride >= 0, got -4");
   const std::vector<float> many(65 * 32, 0.1F);
   refuses(query_group(many.data(), 65, 32), kv, index, "at most 64 query heads a group, got 65");
-  const std::string other = "an index of the view's keys (rows taken in, rows in view), got ";
+  const std::string other =
+      "an index of the view's keys, their number, dimension and type (rows taken in, rows in view), got ";
   refuses(c.group(), kv, functor.make_index(kv.shard(0, 999)), other + "999, 1000");
   refuses(c.group(), kv.shard(0, 900), index, other + "1000, 900");
   const random_cache wide({.rows = 1000, .dim = 40, .value_dim = 24});

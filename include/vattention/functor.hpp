@@ -87,8 +87,10 @@ public:
              const draw_key& /*key*/) const {
     require_shapes(where, queries, kv);
     require(queries.heads <= max_heads, where, "at most 64 query heads a group", queries.heads);
-    require(index.matches(kv), where, "an index of the view's keys (rows taken in, rows in view)",
-            index.rows(), kv.rows());
+    require(
+        index.matches(kv), where,
+        "an index of the view's keys, their number, dimension and type (rows taken in, rows in view)",
+        index.rows(), kv.rows());
     if constexpr (knows_heads<index_type>)
       require(index.serves(queries.heads), where,
               "as many queries of each of the index's query heads (queries, query heads)",

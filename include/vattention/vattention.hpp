@@ -135,6 +135,7 @@
 #include "vattention/top_k/index_changes.hpp"
 #include "vattention/top_k/index_file.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/key_code.hpp"
 #include "vattention/top_k/key_code_index.hpp"
 #include "vattention/top_k/long_values.hpp"

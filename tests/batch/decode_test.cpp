@@ -158,7 +158,7 @@ TEST_CASE("a bad request is named, and nothing of the batch is written") {
   refuses(5, [](request_type& r) { r.index = nullptr; }, "an index, got null");
   refuses(
       2, [&](request_type& r) { r.index = batch.indices[4].get(); },
-      "an index of the view's keys (rows taken in, rows in view), got 1700, 2500");
+      "an index of the view's keys, their number, dimension and type (rows taken in, rows in view), got 1700, 2500");
   refuses(1, [](request_type& r) { r.output = nullptr; }, "memory for the output, got null");
   refuses(
       1, [](request_type& r) { r.output_stride = 31; },

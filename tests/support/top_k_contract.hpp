@@ -296,7 +296,17 @@ void check_index_is_checked(Make make) {
                   std::invalid_argument);
   CHECK_THROWS_AS(index.append(shorter), std::invalid_argument);
   CHECK_THROWS_AS(index.append(other.view()), std::invalid_argument);
+  prepared_call rounded({300, 16, 1, element::bf16});
+  const kv_view narrow = rounded.view();
+  CHECK_FALSE(index.matches(narrow));
+  CHECK_THROWS_AS(functor(queries, narrow, index, draw_key{}, c.ws), std::invalid_argument);
+  CHECK_THROWS_AS(index.append(narrow), std::invalid_argument);
+  CHECK_THROWS_AS(truncate(index, narrow.shard(0, 290)), std::invalid_argument);
   CHECK(index.matches(kv));
+  auto emptied = index;
+  truncate(emptied, kv.shard(0, 0));
+  emptied.append(narrow);
+  CHECK(emptied.matches(narrow));
 }
 
 /// The whole contract. For predictors that score no row (k = 0) what is said of scores is void.

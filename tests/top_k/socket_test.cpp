@@ -50,8 +50,8 @@ std::vector<double> corner_chances(const float* projections, int planes, double 
 }
 
 /// Chances, for a query, of the buckets of a centred key, added up over the tables.
-double collisions(const top_k::socket_index& index, std::vector<float> key,
-                  std::vector<float> query, double tau) {
+double agreeing_tables(const top_k::socket_index& index, std::vector<float> key,
+                       std::vector<float> query, double tau) {
   const auto size = static_cast<std::size_t>(index.tables() * index.planes());
   std::vector<float> of_key(size), of_query(size), turned(key.size());
   index.project(key.data(), turned.data(), of_key.data());
@@ -122,7 +122,7 @@ TEST_CASE("socket: a score is the softmax of the row's buckets times the value's
           for (int h = 0; h < shape.heads; ++h) {
             const Eigen::VectorXf q = c.head.queries.row(h) * (scale < 0.0F ? -1.0F : 1.0F);
             const double expected =
-                norm * collisions(index, key, {q.data(), q.data() + q.size()}, tau);
+                norm * agreeing_tables(index, key, {q.data(), q.data() + q.size()}, tau);
             const auto got = static_cast<double>(
                 scores[static_cast<std::size_t>(h)][static_cast<std::size_t>(row)]);
             REQUIRE(std::fabs(got - expected) <= 0x1p-10 * expected + 1e-6 * norm * tables);

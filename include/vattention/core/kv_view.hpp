@@ -22,6 +22,11 @@ using row_t = std::uint32_t;
 /// it: blocks of 32 values in 34 bytes, one fp16 scale and then 32 int8; a value is scale * int8, exactly.
 enum class element : std::uint8_t { f32, bf16, f16, q8_0 };
 
+constexpr const char* to_string(element type) noexcept {
+  constexpr const char* names[] = {"f32", "bf16", "f16", "q8_0"};
+  return type <= element::q8_0 ? names[static_cast<int>(type)] : "none known";
+}
+
 /// Values that are stored together: a row is a whole number of such blocks.
 constexpr index_t block_values(element type) noexcept { return type == element::q8_0 ? 32 : 1; }
 /// Bytes of `dim` values, which are whole blocks: of a row, or of what lies before a value in it.

@@ -16,7 +16,7 @@ public:
   bounded_code_index(int bits, index_t key_dim) : codes_(bits, key_dim) {}
 
   /// Takes in the rows [rows(), kv.rows()); allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     const index_t had = rows();

@@ -17,7 +17,7 @@ public:
       : coarse_(coarse_bits, key_dim), fine_(fine_bits, key_dim) {}
 
   /// Takes in the rows [rows(), kv.rows()). O(d log d) a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     const auto dim = static_cast<std::size_t>(coarse_.dim());

@@ -16,6 +16,7 @@
 #include "vattention/kernels/convert.hpp"
 #include "vattention/top_k/channel_choice.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/pick_size.hpp"
 
 namespace vattn::top_k {
@@ -51,10 +52,11 @@ public:
   }
 
   /// Takes in the rows [rows(), kv.rows()). O(d) a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth("double_sparsity_index::append", kv, dim_, rows_);
+    type_.require_of("double_sparsity_index::append", kv, rows_);
     const bool anew = !given_ && rows_ < choosing_rows;
     std::vector<float> key(static_cast<std::size_t>(dim_)), kept(channels_.size());
     std::vector<row_t> channels = anew ? loudest(kv, key) : channels_;
@@ -67,6 +69,7 @@ public:
       label(row, key, kept);
     }
     rows_ = kv.rows();
+    type_.took(kv);
   }
 
   /// Forgets the rows from `rows` on and up to 15 before them, or all where that leaves fewer than choose the channels.
@@ -88,6 +91,7 @@ public:
     else
       file.ascending(channels_, dim_);
     file.number(rows_);
+    type_.exchange(file);
     file.numbers(codes_, bytes_of_codes(rows_));
     file.numbers(steps_, rows_);
     file.numbers(lows_, rows_);
@@ -96,7 +100,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim_ == kv.key_dim();
+    return dim_ == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -210,6 +214,7 @@ private:
   std::vector<std::uint8_t> codes_;
   std::vector<std::uint16_t> steps_, lows_;
   index_t dim_, rows_ = 0;
+  indexed_type type_;
   bool given_;
 };
 

@@ -13,6 +13,7 @@
 #include "vattention/top_k/hash_signatures.hpp"
 #include "vattention/top_k/hash_weights.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 
 namespace vattn::top_k {
@@ -30,10 +31,11 @@ public:
                     hash_signatures(weights_.bits())) {}
 
   /// Takes in the rows [rows(), kv.rows()): an evaluation of every network of keys for each of them; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth("hash_attention_index::append", kv, dim(), rows_);
+    type_.require_of("hash_attention_index::append", kv, rows_);
     const index_t together = std::min(block, kv.rows() - rows_);
     std::vector<float> keys(static_cast<std::size_t>(std::max<index_t>(together, 1) * dim()));
     std::vector<float> scratch(hash_mlp::most_scratch);
@@ -46,6 +48,7 @@ public:
     // From here on nothing throws.
     for (hash_signatures& of_hash : signatures_) of_hash.grow(kv.rows());
     odd_ = std::move(odd);
+    type_.took(kv);
     while (rows_ < kv.rows()) {
       const index_t last = std::min(kv.rows(), rows_ + together);
       for (index_t row = rows_; row < last; ++row)
@@ -78,6 +81,7 @@ public:
     file.same("query heads", heads());
     file.same("weights of checksum", static_cast<std::int64_t>(weights_.checksum()));
     file.number(rows_);
+    type_.exchange(file);
     for (hash_signatures& of_hash : signatures_) of_hash.exchange(file, rows_);
     odd_.exchange(file, rows_);
   }
@@ -85,7 +89,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim() == kv.key_dim();
+    return dim() == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -158,6 +162,7 @@ private:
   std::vector<hash_signatures> signatures_;
   odd_rows odd_;
   index_t rows_ = 0;
+  indexed_type type_;
 };
 static_assert(knows_heads<hash_attention_index>);
 

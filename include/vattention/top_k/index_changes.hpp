@@ -13,13 +13,14 @@ namespace vattn {
 /// one built at once, bit for bit. O(16) keys are coded anew, all of a cache of less than 272 rows.
 ///
 /// A copy of an index is an index of its own: copy and truncate it where a sequence forks from a prefix.
-/// @throws std::invalid_argument if the view has more rows than the index, or another dimension; nothing has been
+/// @throws std::invalid_argument if the view has more rows than the index, or another dimension or type; nothing has been
 /// changed then.
 template <living_index Index, cache_view View>
 void truncate(Index& index, const View& kv) {
   require(kv.rows() <= index.rows(), "truncate", "a view of no more rows (rows, indexed)",
           kv.rows(), index.rows());
-  require(index.fits(kv), "truncate", "keys of the index's dimension", kv.key_dim());
+  require(index.fits(kv), "truncate", "keys of the index's dimension and type", kv.key_dim(),
+          to_string(kv.key_type()));
   index.forget(kv.rows());
   index.append(kv);
 }
@@ -35,7 +36,8 @@ void evict(Index& index, const View& kv, index_t first, index_t last) {
           "a range of the index's rows (first, last, indexed)", first, last, index.rows());
   require(kv.rows() == index.rows() - (last - first), "evict",
           "a view without the range (rows, indexed)", kv.rows(), index.rows());
-  require(index.fits(kv), "evict", "keys of the index's dimension", kv.key_dim());
+  require(index.fits(kv), "evict", "keys of the index's dimension and type", kv.key_dim(),
+          to_string(kv.key_type()));
   index.forget(first);
   index.append(kv);
 }
@@ -46,14 +48,15 @@ void evict(Index& index, const View& kv, index_t first, index_t last) {
 ///
 /// A refit goes the same way: make an index by what was fitted to newer queries and keys, and `append` the cache to it.
 /// Nothing is ever fitted anew by itself, for then an index would depend on the steps it grew in.
-/// @throws std::invalid_argument if the view has fewer than `first` rows or the index has, or for another dimension;
+/// @throws std::invalid_argument if the view has fewer than `first` rows or the index has, or for another dimension or type;
 /// nothing has been changed then.
 template <living_index Index, cache_view View>
 void refresh(Index& index, const View& kv, index_t first) {
   require(first >= 0 && first <= std::min(index.rows(), kv.rows()), "refresh",
           "a first row that view and index have or end at (first, rows, indexed)", first, kv.rows(),
           index.rows());
-  require(index.fits(kv), "refresh", "keys of the index's dimension", kv.key_dim());
+  require(index.fits(kv), "refresh", "keys of the index's dimension and type", kv.key_dim(),
+          to_string(kv.key_type()));
   index.forget(first);
   index.append(kv);
 }

@@ -13,6 +13,7 @@
 #include "vattention/top_k/error_mean.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/long_values.hpp"
 
 namespace vattn::top_k {
@@ -36,7 +37,7 @@ public:
         centre_(key_dim) {}
 
   /// Takes in the rows [rows(), kv.rows()). O(d log d) a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     append(kv, [](index_t, const float*, const std::uint8_t*, const coded_key&) {});
@@ -46,6 +47,7 @@ public:
   template <cache_view View, class Also>
   void append(const View& kv, Also also) {
     require_growth("key_code_index::append", kv, dim(), rows_);
+    type_.require_of("key_code_index::append", kv, rows_);
     reserve(kv.rows());
     std::vector<float> x(static_cast<std::size_t>(dim()));
     std::vector<std::uint8_t> codes(x.size());
@@ -67,6 +69,7 @@ public:
       also(row, x.data(), codes.data(), encode(row, x.data(), codes.data()));
     }
     rows_ = kv.rows();
+    type_.took(kv);
   }
 
   /// Forgets the rows from `rows` on and up to 15 before them, or all where that leaves fewer than settle the centre.
@@ -89,6 +92,7 @@ public:
     file.same("bits", book_.bits());
     file.same("dimension", dim());
     file.number(rows_);
+    type_.exchange(file);
     centre_.exchange(file);
     long_values_.exchange(file);
     mean_error_.exchange(file);
@@ -104,7 +108,7 @@ public:
   index_t dim() const noexcept { return rotation_.dim(); }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim() == kv.key_dim();
+    return dim() == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -233,6 +237,7 @@ private:
   std::vector<std::uint16_t> factors_, errors_;
   std::vector<std::uint8_t> coarse_errors_;
   index_t rows_ = 0;
+  indexed_type type_;
 };
 
 }  // namespace vattn::top_k

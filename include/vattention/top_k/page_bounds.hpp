@@ -9,6 +9,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/kernels/convert.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/selection.hpp"
 
@@ -21,10 +22,11 @@ public:
   page_bounds_index(index_t page, index_t key_dim) : page_(page), dim_(key_dim) {}
 
   /// Takes in the rows [rows(), kv.rows()). O(d) a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth("page_bounds_index::append", kv, dim_, rows_);
+    type_.require_of("page_bounds_index::append", kv, rows_);
     std::vector<float> key(static_cast<std::size_t>(dim_));
     odd_rows odd = odd_;
     std::vector<std::uint16_t> ends(ends_.begin() + 2 * dim_ * (rows_ / page_), ends_.end());
@@ -43,6 +45,7 @@ public:
     ends_.insert(ends_.end(), ends.begin(), ends.end());
     odd_ = std::move(odd);
     rows_ = kv.rows();
+    type_.took(kv);
   }
 
   /// Forgets the rows from `rows` on, and those before them in the same page.
@@ -59,6 +62,7 @@ public:
     file.same("rows a page", page_);
     file.same("dimension", dim_);
     file.number(rows_);
+    type_.exchange(file);
     file.numbers(ends_, 2 * dim_ * ((rows_ + page_ - 1) / page_));
     odd_.exchange(file, rows_);
   }
@@ -66,7 +70,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim_ == kv.key_dim();
+    return dim_ == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -94,6 +98,7 @@ private:
   }
 
   index_t page_, dim_, rows_ = 0;
+  indexed_type type_;
   std::vector<std::uint16_t> ends_;
   odd_rows odd_;
 };

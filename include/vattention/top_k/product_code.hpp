@@ -13,6 +13,7 @@
 #include "vattention/core/concepts.hpp"
 #include "vattention/kernels/convert.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/part_centroids.hpp"
 #include "vattention/top_k/pick_size.hpp"
@@ -50,10 +51,11 @@ public:
   }
 
   /// Takes in the rows [rows(), kv.rows()). O(2^bits d) a key, ten times that for one that is fitted; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth("product_code_index::append", kv, dim(), rows_);
+    type_.require_of("product_code_index::append", kv, rows_);
     if (fitted_on(kv.rows()) == fitted_on(rows_)) return take_in(kv);
     product_code_index anew(centroids_.parts(), centroids_.bits(), dim());
     anew.centroids_.fit(finite_keys(kv, fitted_on(kv.rows())));
@@ -80,6 +82,7 @@ public:
     file.same("dimension", dim());
     file.same("centroids that are given", given_ ? 1 : 0);
     file.number(rows_);
+    type_.exchange(file);
     centroids_.exchange(file);
     file.numbers(codes_, bytes_of(rows_));
     odd_.exchange(file, rows_);
@@ -88,7 +91,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim() == kv.key_dim();
+    return dim() == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -158,6 +161,7 @@ private:
     // From here on nothing throws.
     codes_.resize(static_cast<std::size_t>(bytes_of(kv.rows())));
     odd_ = std::move(odd);
+    type_.took(kv);
     for (; rows_ < kv.rows(); ++rows_) {
       load(rows_);
       for (index_t part = 0; part < centroids_.parts(); ++part) {
@@ -172,6 +176,7 @@ private:
   std::vector<std::uint8_t> codes_;
   odd_rows odd_;
   index_t rows_ = 0;
+  indexed_type type_;
   bool given_ = false;
 };
 

@@ -11,6 +11,7 @@
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/hash_signatures.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 
 namespace vattn::top_k {
@@ -29,10 +30,11 @@ public:
       : by_(std::move(by)), centre_(by_.dim()), signatures_(by_.bits()) {}
 
   /// Takes in the rows [rows(), kv.rows()): a hash a key; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth(Directions::appending, kv, dim(), rows_);
+    type_.require_of(Directions::appending, kv, rows_);
     const bool settled = rows_ >= frozen_centre::rows;
     const index_t first = settled ? rows_ : 0;
     frozen_centre centre(settled ? 0 : dim());
@@ -56,6 +58,7 @@ public:
       signatures_.set(row, signature);
     }
     rows_ = kv.rows();
+    type_.took(kv);
   }
 
   /// Forgets the rows from `rows` on, all where that leaves fewer than settle the centre.
@@ -70,6 +73,7 @@ public:
   void exchange(File& file) {
     by_.exchange(file);
     file.number(rows_);
+    type_.exchange(file);
     centre_.exchange(file);
     signatures_.exchange(file, rows_);
     odd_.exchange(file, rows_);
@@ -78,7 +82,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim() == kv.key_dim();
+    return dim() == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -128,6 +132,7 @@ private:
   hash_signatures signatures_;
   odd_rows odd_;
   index_t rows_ = 0;
+  indexed_type type_;
 };
 
 }  // namespace vattn::top_k

@@ -13,6 +13,7 @@
 #include "vattention/kernels/convert.hpp"
 #include "vattention/top_k/frozen_centre.hpp"
 #include "vattention/top_k/index_growth.hpp"
+#include "vattention/top_k/indexed_type.hpp"
 #include "vattention/top_k/long_values.hpp"
 #include "vattention/top_k/odd_rows.hpp"
 #include "vattention/top_k/selection.hpp"
@@ -50,10 +51,11 @@ public:
   }
 
   /// Takes in the rows [rows(), kv.rows()). O(L K log d + d_v) a key, O(L K d + d_v) if the planes are given; allocates.
-  /// @throws std::invalid_argument if the view has fewer rows than the index, or another dimension.
+  /// @throws std::invalid_argument if the view has fewer rows than the index, or keys of another dimension or type.
   template <cache_view View>
   void append(const View& kv) {
     require_growth("socket_index::append", kv, dim_, rows_);
+    type_.require_of("socket_index::append", kv, rows_);
     const bool settled = rows_ >= frozen_centre::rows;
     const index_t first = settled ? rows_ : 0;
     const auto dim = static_cast<std::size_t>(dim_), count = static_cast<std::size_t>(tables_);
@@ -82,6 +84,7 @@ public:
     odd_ = std::move(odd);
     if (!settled) centre_ = std::move(centre);
     rows_ = kv.rows();
+    type_.took(kv);
   }
 
   /// Forgets the rows from `rows` on, all where that leaves fewer than settle the centre.
@@ -102,6 +105,7 @@ public:
     file.same("planes that are given", normals_.empty() ? 0 : 1);
     file.numbers(normals_, static_cast<index_t>(normals_.size()));
     file.number(rows_);
+    type_.exchange(file);
     centre_.exchange(file);
     file.numbers(buckets_, tables_ * rows_);
     // A damaged file must not lead beyond a table.
@@ -114,7 +118,7 @@ public:
   index_t rows() const noexcept { return rows_; }
   template <cache_view View>
   bool fits(const View& kv) const noexcept {
-    return dim_ == kv.key_dim();
+    return dim_ == kv.key_dim() && type_.admits(kv, rows_);
   }
   template <cache_view View>
   bool matches(const View& kv) const noexcept {
@@ -181,6 +185,7 @@ private:
   std::vector<std::uint16_t> norms_;
   odd_rows odd_;
   index_t dim_, rows_ = 0;
+  indexed_type type_;
   int tables_, planes_;
 };
 
