@@ -17,6 +17,7 @@ and runs it from the repository's root. `bench/run.sh NAME --help` lists its opt
   equal_time       latency against output error: default, sign hashes, pages, oracle top-p, dense
   predictors       recall, mass left over, rows needed, time of a selection, memory, per predictor
   proposals        rows, bytes and misses of each predictor as proposal of sampling by predicted weight
+  lsh              sampling by collisions of hashes: errors, rows, bytes, what its bound misses
   samplers         the uniform sampler against Bernoulli inclusion: coverage, error, time
   fixed_size       unbiased sums and variances at a fixed size; epsilon -> 0 ends in the dense result
   merge            shards of a cache, merged, against the whole
@@ -38,7 +39,7 @@ TEXT
 name=${1:-}
 case $name in
   coverage | epsilon_error | residuals | small_samples | hybrid | adversary | equal_time | \
-    predictors | proposals | samplers | fixed_size | merge | decode | cost | kernels) shift ;;
+    predictors | proposals | lsh | samplers | fixed_size | merge | decode | cost | kernels) shift ;;
   '' | -h | --help) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac

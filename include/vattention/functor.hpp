@@ -100,6 +100,7 @@ public:
     ws.reserve(shape.heads, shape.rows, shape.key_dim, shape.value_dim, top_k_type::scores_rows);
     if constexpr (detail::takes_proposals<base_sampling_type>)
       ws.reserve_proposals(shape.heads, shape.rows);
+    if constexpr (goes_by_collisions) ws.reserve_collisions(shape.rows, shape.key_dim);
     if constexpr (needs_ceiling<budget_type>) ws.reserve_bounds(shape.heads, shape.rows);
   }
   void admit(index_t /*queries*/) const noexcept {}
@@ -156,6 +157,7 @@ public:
 private:
   static constexpr error_scale scale = detail::scale_of<budget_type>;
   static constexpr bool follows_predictions = detail::takes_proposals<base_sampling_type>;
+  static constexpr bool goes_by_collisions = detail::takes_collisions<base_sampling_type>;
 
   /// The pipeline of a checked call; `watch` sees every look once it is judged.
   template <cache_view View, class Watch>
@@ -222,7 +224,7 @@ private:
   template <cache_view View>
   void predict_top(const attention_call<View>& call, const index_type& index,
                    workspace& ws) const noexcept {
-    if constexpr (follows_predictions)
+    if constexpr (follows_predictions || goes_by_collisions)
       if (top_k_.picks(call) == 0) return;
     top_k_.predict(call, index, ws.seen, ws);
     top_k_.select(call, ws.seen, ws);
@@ -249,7 +251,7 @@ private:
                       .exact = exact - hidden,
                       .base = base_sampling_.size(call.visible - exact)};
     if constexpr (detail::takes_proposals<base_sampling_type>) all.levels = top_k_type::levels;
-    if constexpr (detail::takes_bounds<base_sampling_type>) all.levels = 1;
+    if constexpr (detail::takes_bounds<base_sampling_type> || goes_by_collisions) all.levels = 1;
     all.bounds = needs_ceiling<budget_type>;
     if (scale == error_scale::output && budget_.guarantees() == quantity::output)
       all.epsilon = budget_.asked();
@@ -337,6 +339,8 @@ private:
                       index_t refined) const noexcept {
     if constexpr (detail::takes_proposals<base_sampling_type>)
       if (sampled) return top_k_.bytes_proposed(call, refined);
+    if constexpr (goes_by_collisions)
+      if (sampled) return top_k_.bytes_collided(call);
     return top_k_.bytes_scanned(call);
   }
 

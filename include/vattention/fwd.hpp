@@ -72,6 +72,7 @@ class cascade;          // a cheap key code of all keys, a better one of those t
 class sign_hash;        // packed signs of random projections
 class rotation_hash;    // signs of projections fitted to queries and keys
 class hash_attention;   // signs of what trained networks make of queries and keys
+class lsh;              // collisions of hashes (MagicPIG), for the samplers of the same name
 class page_bounds;      // bounds of pages of keys (Quest)
 class double_sparsity;  // a few channels of the keys, as 4-bit labels
 class product_code;     // sub-vectors by centroids (product quantisation)
@@ -82,6 +83,7 @@ class bounded_code;     // sound bounds of scores and values, for budget::strict
 namespace base_sampling {
 class uniform;       // without replacement
 class proportional;  // in proportion to predicted weight
+class lsh;           // by collisions of hashes
 template <quantity What>
 class bounded;  // in proportion to sound upper bounds
 }  // namespace base_sampling

@@ -49,6 +49,7 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   ws.reserve(3, rows, key_dim, value_dim, true);
   ws.reserve_proposals(3, rows);
   ws.reserve_bounds(3, rows);
+  ws.reserve_collisions(rows, key_dim);
   // Written from end to end; the address sanitizer objects if one is short.
   const auto fill = [](auto& buffer, index_t count) {
     std::fill_n(buffer.data(), count, std::remove_cvref_t<decltype(*buffer.data())>{});
@@ -77,6 +78,11 @@ TEST_CASE("every buffer holds what a call of the given shape may write") {
   CHECK(ws.draws.settled.stride == rows);
   fill(ws.draws.histograms, 3 * share_histogram::buckets);
   fill(ws.draws.scales, 3);
+  fill(ws.rotated, 10 * key_dim);
+  fill(ws.draws.collisions.marks, rows);
+  fill(ws.draws.collisions.histogram, 2 * (collision_counts::most_tables + 1));
+  fill(ws.draws.collisions.direction, 2 * key_dim);
+  fill(ws.draws.collisions.same_side, rows);
   fill(ws.lower, rows);
   fill(ws.upper, rows);
   fill(ws.ranges, 2 * 3);

@@ -63,6 +63,7 @@ public:
   void begin(bool scored, const std::vector<row_t>& already = {}) {
     ws.reserve(shape.heads, shape.rows, shape.dim, 4, scored);
     ws.reserve_proposals(shape.heads, shape.rows);
+    ws.reserve_collisions(shape.rows, shape.dim);
     for (const row_t row : already) ws.exact.add(row);
     ws.exact.list();
   }

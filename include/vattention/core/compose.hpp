@@ -96,12 +96,19 @@ inline constexpr bool sampler_suits<Budget, Sampler> = false;
 template <wants_bounded_draw Budget, takes_bounds Sampler>
 inline constexpr bool sampler_suits<Budget, Sampler> = Budget::bounded_draw_of == Sampler::what;
 
-/// False only where one sampler follows proposals or bounds and the other one does not, and where samplers
+/// False only where a sampler goes by collisions and the predictor, if there is one, counts none.
+template <class P>
+concept takes_collisions = requires { requires std::same_as<typename P::takes, collisions>; };
+template <class Sampler, class Predictor>
+concept collisions_serve = !takes_collisions<Sampler> || counts_collisions<Predictor>;
+
+/// False only where one sampler follows proposals, bounds or collisions and the other one does not, and where samplers
 /// follow bounds that no budget has asked for.
 template <class P>
-inline constexpr int follows = takes_proposals<P> ? 1
-                               : takes_bounds<P>  ? 2
-                                                  : 0;
+inline constexpr int follows = takes_proposals<P>    ? 1
+                               : takes_bounds<P>     ? 2
+                               : takes_collisions<P> ? 3
+                                                     : 0;
 template <class Base, class Dynamic>
 inline constexpr bool follow_alike =
     absent<Base> || absent<Dynamic> || follows<Base> == follows<Dynamic>;
@@ -187,10 +194,15 @@ struct composition {
   static_assert(
       detail::follow_alike<one<role::base_sampling>, one<role::dynamic_sampling>>,
       "vattention: dynamic_sampling: want one that follows what the base sampling follows "
-      "(proposals, bounds or neither)");
+      "(proposals, bounds, collisions or none of them)");
   static_assert(detail::bounds_are_asked_for<one<role::base_sampling>, one<role::budget>>,
                 "vattention: budget: the samplers follow bounds, want a budget that needs them "
                 "(needs_ceiling; budget::strict does)");
+  static_assert(
+      detail::collisions_serve<one<role::base_sampling>, one<role::top_k>> &&
+          detail::collisions_serve<one<role::dynamic_sampling>, one<role::top_k>>,
+      "vattention: base_sampling: the sampler goes by collisions, want a top_k predictor that "
+      "hashes keys by random planes (counts_collisions; top_k::lsh does)");
   static_assert(
       detail::predictor_serves<one<role::base_sampling>, one<role::top_k>>,
       "vattention: base_sampling: the sampler takes proposals, want a top_k predictor "

@@ -145,6 +145,30 @@ concept proposes_weights =
       };
     };
 
+/// What a sampler says that goes by collisions of hashes: `using takes = collisions;`.
+struct collisions {};
+
+/// Refinement: keys are hashed by random planes, in tables of several bits; counts in how many of them a key agrees
+/// with the call's query, and knows how likely that is.
+///   tables(), bits()          tables that are counted, and bits of each
+///   picks(call)               rows that `select` takes for each head, by other tables; 0 spares the call `predict`
+///                             and `select`
+///   collide(call, index, ws)  marks every visible row in ws.draws.collisions with its count and its half: rows of
+///                             different halves are hashed by independent planes
+///   same_side(call, index, row, ws)  after it: the chance that a plane has a row's key on the query's side
+///   bytes_collided(call)      bytes of index that picks and counts read
+template <class P>
+concept counts_collisions =
+    top_k_policy<P> && requires(const P& p, const attention_call<kv_view>& call,
+                                const typename P::index_type& index, row_t row, workspace& ws) {
+      { p.tables() } noexcept -> std::same_as<int>;
+      { p.bits() } noexcept -> std::same_as<int>;
+      { p.picks(call) } noexcept -> std::same_as<index_t>;
+      { p.collide(call, index, ws) } noexcept -> std::same_as<void>;
+      { p.same_side(call, index, row, ws) } noexcept -> std::same_as<double>;
+      { p.bytes_collided(call) } noexcept -> std::same_as<index_t>;
+    };
+
 /// Refinement: sound bounds of every visible row's logit, for certificates without a limit argument.
 ///   bounds(call, index, head, lower, upper)  fills both `[visible]`; lower <= logit <= upper always
 template <class P>

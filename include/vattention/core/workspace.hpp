@@ -42,6 +42,30 @@ struct bounded_scale {
   double scale = 0.0, reference = 0.0, next_reference = 0.0, largest = 0.0;
 };
 
+/// What a sample by collisions keeps of a call, see `lsh_sample`.
+struct collision_counts {
+  static constexpr int most_tables = 1024;
+
+  /// Twice the number of tables in which a row collides with the query, plus its half `[n]`; `most_tables` + 1 for a
+  /// row that must be read.
+  scratch<std::uint16_t> marks;
+  /// How many rows of each half collide in how many tables.
+  scratch<index_t> histogram;
+  /// The query as it was hashed, and room for a key `[2 x d]`.
+  scratch<float> direction;
+  /// Of the drawn rows the chance that a plane does not part them from the query; NaN for one that must be read.
+  scratch<double> same_side;
+  /// Rows expected.
+  index_t size = 0;
+
+  static std::uint16_t mark(int tables, int half) noexcept {
+    return static_cast<std::uint16_t>(2 * tables + half);
+  }
+  int tables(index_t row) const noexcept { return marks[row] / 2; }
+  std::size_t half(index_t row) const noexcept { return marks[row] % 2; }
+  bool must_read(index_t row) const noexcept { return tables(row) > most_tables; }
+};
+
 /// What samplers carry from one growth to the next. A sampler of equal probabilities needs the
 /// permutation; one of unequal probabilities its shares and the rows it may take.
 struct draw_state {
@@ -64,6 +88,9 @@ struct draw_state {
   scratch<bounded_scale> bounded;
   scratch<float> value_norms;
   int draws_made = 0;
+
+  // by collisions; `met` holds the drawn rows
+  collision_counts collisions;
 };
 
 /// 1 / p, 1 - p and sqrt(1 - p) of the rows of a block, and their squared value norms behind a row of ones.
@@ -118,7 +145,7 @@ public:
     partials.reserve(g * partial_view::doubles(value_dim));
     group_sums.reserve(variance_groups * 3 * g * value_dim);
     group_totals.reserve(variance_groups * g);
-    rotated.reserve(2 * g * key_dim);
+    rotated.reserve(std::max<index_t>(2 * g, 10) * key_dim);
     query_codes.reserve((g + 1) * (key_dim + 64));
     query_terms.reserve(4 * g);
     code_dots.reserve(2 * (g + 1) * block);
@@ -151,6 +178,15 @@ public:
     draws.bounded.reserve(heads);
     draws.value_norms.reserve(rows);
     reserve_looks(heads, rows);
+  }
+
+  /// Makes room for a sample by collisions.
+  void reserve_collisions(index_t rows, index_t key_dim) {
+    draws.collisions.marks.reserve(rows);
+    draws.collisions.histogram.reserve(2 * (collision_counts::most_tables + 1));
+    draws.collisions.direction.reserve(2 * key_dim);
+    draws.collisions.same_side.reserve(rows);
+    draws.met.reset(rows);
   }
 
   partial_view head(index_t h) noexcept {
