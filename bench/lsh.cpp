@@ -495,7 +495,7 @@ void compare_samplers(const settings& s, const row_set& rows, csv_file& csv) {
     lsh("lsh 256 x 1", 256, 1);
     lsh("lsh 32 x 8", 32, 8);
     lsh("lsh 64 x 16", 64, 16);
-    print_outcomes(s, "lsh 256, picks 2 %", share,
+    print_outcomes(s, "lsh 256 with picks of 2 %", share,
                    run_rows(s, rows, true,
                             [&](std::uint64_t seed) {
                               return composed(top_k::lsh(256, 1, fraction(0.02), seed),
@@ -503,7 +503,7 @@ void compare_samplers(const settings& s, const row_set& rows, csv_file& csv) {
                                               dynamic_sampling::lsh());
                             }),
                    csv);
-    print_outcomes(s, "lsh 128 picks, uniform", share,
+    print_outcomes(s, "lsh 128 picks and uniform", share,
                    run_rows(s, rows, true,
                             [&](std::uint64_t seed) {
                               return composed(top_k::lsh(128, 1, fraction(0.02), seed, 0),
@@ -540,9 +540,9 @@ void compare_budgets(const settings& s, const row_set& rows, csv_file& csv) {
                               }),
                      csv);
     };
-    lsh("output, lsh 128 x 1", 128, 1);
-    lsh("output, lsh 256 x 1", 256, 1);
-    print_outcomes(s, "output, 4-bit codes", error,
+    lsh("output: lsh 128 x 1", 128, 1);
+    lsh("output: lsh 256 x 1", 256, 1);
+    print_outcomes(s, "output: 4-bit codes", error,
                    run_rows(s, rows, false,
                             [&](std::uint64_t) {
                               return presets::proportional(epsilon{error}, delta{s.delta});
