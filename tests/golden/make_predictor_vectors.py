@@ -19,8 +19,9 @@ own, so they are exact as float, and so are most of the scores. Masks are writte
 is on, '.' is off; a mask contains the rows that were on before (sinks and window). Scores that the
 maskers expose are as they come out of them, some to 6 digits.
 
-What is random there is set by hand or recorded: planes are put into the cache that the masker keeps
-them in, and the centroids that k-means found (from seed 0 of torch) are written down with their codes.
+What is random there is set by hand or recorded: planes and projections are put into the caches that the
+maskers keep them in, and the centroids that k-means found (from seed 0 of torch) are written down with
+their codes.
 """
 
 import argparse
@@ -46,6 +47,7 @@ SAH_FILES = {
     ROOT + "utils/mask_attention_utils.py": "694358899175af34a20bd6a06d7653a9",
     MASKERS + "base.py": "0a8fd33f0509264c2ffdde40c049e4d6",
     MASKERS + "fixed/base.py": "06a13b0b9279201f921dc9a6432fe3de",
+    MASKERS + "sampling/base.py": "f223a942f1aa6da014c7749b7ef3623b",
     FIXED + "oracle_top_k.py": "c7b1592b5d7e618fb57b5ce6bee9882a",
     FIXED + "oracle_top_p.py": "6aa7c7b478191333903fe7d7136aad0f",
     FIXED + "quest_top_k.py": "7f864dff0dea213c3e49947664a02d9d",
@@ -54,6 +56,7 @@ SAH_FILES = {
     FIXED + "utils/common_utils.py": "707c48a81bf6d5d72dd2487028d4d54d",
     FIXED + "utils/quest_utils.py": "ab444e2ee8ff6434de3a2ecd94b0e3db",
     FIXED + "utils/double_sparsity_utils.py": "f541b6cc32003ad4f3f272e49bb324ab",
+    MASKERS + "sampling/implementations/magic_pig.py": "750d752dfbca812f1df6c1652d20acc3",
 }
 SKY_FILES = {
     ROOT + "utils/mask.py": "f46d26cbca5a5b2576bdb21ab2df36f2",
@@ -106,8 +109,9 @@ def open_package(root):
     names = ["sparse_attention_hub", "sparse_attention_hub.sparse_attention",
              "sparse_attention_hub.sparse_attention.utils",
              "sparse_attention_hub.sparse_attention.research_attention", maskers,
-             *[maskers + "." + x
-               for x in ("fixed", "fixed.implementations", "fixed.implementations.utils")]]
+             *[maskers + "." + x for x in (
+                 "fixed", "fixed.implementations", "fixed.implementations.utils", "sampling",
+                 "sampling.implementations")]]
     for name in names:
         package = types.ModuleType(name)
         package.__path__ = [os.path.join(root, *name.split("."))]
@@ -128,12 +132,14 @@ class Authors:
         part = open_package(sah)
         self.sah_mask = part("utils.mask").Mask
         self.attention = part("utils.mask_attention_utils")
-        fixed = "research_attention.maskers.fixed.implementations."
+        maskers = "research_attention.maskers."
+        fixed = maskers + "fixed.implementations."
         self.oracle = part(fixed + "oracle_top_k")
         self.top_p = part(fixed + "oracle_top_p")
         self.quest = part(fixed + "quest_top_k")
         self.sparsity = part(fixed + "double_sparsity_top_k")
         self.hash = part(fixed + "hashattention_top_k")
+        self.pig = part(maskers + "sampling.implementations.magic_pig")
         part = open_package(sky)
         self.sky_mask = part("utils.mask").Mask
         self.pq = part(fixed + "pq_top_k")
@@ -180,6 +186,10 @@ class Heads:
                                 previous_mask=before, layer_idx=layer)
         return after, after.get_dense_mask()[0, :, 0].numpy()
 
+    def first_kv(self):
+        return Heads(1, self.group, self.sinks, self.window, self.keys[:1], self.queries[:self.group],
+                     self.values[:1])
+
     def record(self):
         return dict(kv_heads=self.kv, group=self.group, rows=self.n, dim=self.dim, sinks=self.sinks,
                     window=self.window, keys=self.keys.ravel(), queries=self.queries.ravel(),
@@ -223,7 +233,7 @@ def labelled_heads(seed, n, sinks, window, sets):
     return Heads(1, 2, sinks, window, keys, queries, draw.around(9, (1, n, D_V)))
 
 
-HASH_SEED = 169
+HASH_SEED, PIG_SEED = 169, 31
 SETS = [[0, 5, 10, 15], [1, 4, 11, 14], [2, 7, 8, 13], [3, 6, 9, 12]]
 HEADS = [
     random_heads(1, kv=1, group=2, n=96, dim=16, sinks=4, window=8),
@@ -484,6 +494,34 @@ def hash_cases(authors):
     return cases
 
 
+def pig_cases(authors):
+    """Projections of our own, on the first KV head: as the masker is made, without centring, and without
+    centring but with keys less their mean."""
+    at, tables, planes = 1, 4, 3
+    h = HEADS[at].first_kv()
+    raw = Stream(PIG_SEED).around(40, (h.dim + 1, tables * planes))
+    less_mean = h.keys - h.keys.sum(axis=1, keepdims=True) // h.n
+    cases = []
+    for kind, center, keys in (("as_is", True, h.keys), ("plain", False, h.keys),
+                               ("keys", False, less_mean)):
+        masker = authors.pig.MagicPig(authors.pig.MagicPigConfig(lsh_l=tables, lsh_k=planes,
+                                                                 center=center))
+        meta = {"projections": {0: torch.tensor(raw, dtype=torch.float32) / 64}}
+        t = h.tensors(keys=keys)
+        k, q = masker._center_KQ(authors.pig.repeat_kv(t["keys"], h.group), t["queries"], meta, 0)
+        k, q = masker._transform_for_mips(k, q)
+        chances = masker._compute_probabilities(k, q)[0, :, 0].numpy()
+        for x in (k, q):
+            need(((x @ meta["projections"][0]).abs() > 1e-4).all(), "magic pig: a key near a plane")
+        _, dense = h.add(masker, h.before(authors.sah_mask, fixed=False), meta, keys=keys)
+        _, beside = h.add(masker, h.before(authors.sah_mask), meta, keys=keys)
+        cases.append(dict(heads=at, tables=tables, planes=planes, kind=kind,
+                          projections_64=raw.ravel() if not cases else [],
+                          chances=digits(chances, 6), stored=digits(dense, 6), masks=marks(dense),
+                          masks_beside_fixed=marks(beside)))
+    return cases
+
+
 def denominator_cases(authors):
     """The sum of weights over a mask of certain rows."""
     cases = []
@@ -545,6 +583,12 @@ HEADER = [
       *[(INTS, f"{kind}_{name}") for kind in ("query", "key")
         for name in ("matrix_0", "bias_0", "matrix_1", "bias_1")],
       (INTS, "scores"), (MASKS, "masks")]),
+    ("pig", "MagicPig on the first KV head, kind as_is (as it is made: keys and queries less the keys' mean), plain "
+     "(nothing centred) or keys (keys less their mean); projections `[dim + 1 x tables planes]` in 64ths; "
+     "`[heads x rows]` chances of a match and what the mask stores, to 6 digits.",
+     [("int", "heads"), ("int", "tables"), ("int", "planes"), ("std::string", "kind"),
+      (INTS, "projections_64"), (FLOATS, "chances"), (FLOATS, "stored"), (MASKS, "masks"),
+      (MASKS, "masks_beside_fixed")]),
     ("denominator", "Attention over the mask of OracleTopK at scale 1 / 4: denominators `[heads]`, outputs "
      "`[heads x 4]`.",
      [("int", "heads"), (MASKS, "masks"), (FLOATS, "denominators"), (FLOATS, "outputs")]),
@@ -556,6 +600,8 @@ def literal(kind, x):
         return repr(int(x))
     if kind == "double":
         return repr(float(x))
+    if kind == "std::string":
+        return '"' + x + '"'
     if kind == MASKS:
         parts = ['"' + y + '"' for y in x]
     elif kind == FLOATS:
@@ -611,6 +657,7 @@ def main():
         oracle=oracle_cases(authors), tie=tie_cases(authors),
         top_p=top_p_cases(authors), quest=quest_cases(authors), sparsity=sparsity_cases(authors),
         pq=pq_cases(authors), socket=socket_cases(authors), hash=hash_cases(authors),
+        pig=pig_cases(authors),
         denominator=denominator_cases(authors))
     print_header(dict(heads=[h.record() for h in HEADS], **groups))
 

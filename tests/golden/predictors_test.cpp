@@ -5,6 +5,8 @@
 #include "support/catch.hpp"
 #include "support/estimate.hpp"
 #include "support/top_k_contract.hpp"
+#include "vattention/core/collision_rule.hpp"
+#include "vattention/core/vector_angle.hpp"
 #include "vattention/top_k/double_sparsity.hpp"
 #include "vattention/top_k/hash_attention.hpp"
 #include "vattention/top_k/oracle.hpp"
@@ -592,4 +594,110 @@ TEST_CASE("golden predictors: attention over the selected rows is the authors'",
   // Theirs divides by mask + 1e-6, so a row that is certain weighs 1 - 1e-6; it cancels from the output where all rows
   // are certain, and does not from the denominator. A row that is certain weighs 1 in ours.
   CHECK(off / counted == Approx(1e-6).margin(3e-7));
+}
+
+namespace {
+
+using vectors = std::vector<std::vector<float>>;
+
+/// Keys over the largest norm with one coordinate more that makes them of length 1 (simple LSH: Neyshabur and Srebro,
+/// ICML 2015), and the query of length 1 with a 0 more.
+struct lifted {
+  vectors keys;
+  std::vector<float> query;
+
+  lifted(const Eigen::MatrixXd& k, const Eigen::VectorXd& q) {
+    const double longest = k.rowwise().norm().maxCoeff();
+    for (index_t row = 0; row < k.rows(); ++row) {
+      const Eigen::VectorXd x = k.row(row).transpose() / longest;
+      std::vector<float> key;
+      for (const double coordinate : x) key.push_back(static_cast<float>(coordinate));
+      key.push_back(static_cast<float>(std::sqrt(std::max(0.0, 1.0 - x.squaredNorm()))));
+      keys.push_back(std::move(key));
+    }
+    for (const double coordinate : q.normalized()) query.push_back(static_cast<float>(coordinate));
+    query.push_back(0.0F);
+  }
+};
+
+/// Whether query and key agree in all planes of a table, `projections` `[size x tables planes]`.
+bool collide(const std::vector<float>& key, const std::vector<float>& query,
+             const golden_pig& pig) {
+  const int all = pig.tables * pig.planes;
+  const auto side = [&](const std::vector<float>& x, int plane) {
+    double product = 0.0;
+    for (std::size_t j = 0; j < x.size(); ++j)
+      product +=
+          static_cast<double>(x[j]) *
+          pig.projections_64[j * static_cast<std::size_t>(all) + static_cast<std::size_t>(plane)];
+    return product > 0.0;
+  };
+  for (int table = 0; table < pig.tables; ++table) {
+    bool equal = true;
+    for (int plane = table * pig.planes; plane < (table + 1) * pig.planes; ++plane)
+      equal = equal && side(key, plane) == side(query, plane);
+    if (equal) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("golden predictors: chances of collisions are MagicPig's, of its vectors", "[golden]") {
+  std::vector<golden_pig> all = golden_pig_cases();
+  double off_by_lift = 0.0, off_by_query = 0.0;
+  for (golden_pig& pig : all) {
+    pig.projections_64 = all.front().projections_64;
+    const golden_heads& g = heads_of(pig.heads);
+    const collision_rule rule{pig.tables, pig.planes, 1, 0, 0};
+    for (int head = 0; head < g.group; ++head) {
+      const prepared_call c = call_of(g, head, 1, 1.0F);
+      Eigen::MatrixXd keys = c.head.keys.cast<double>();
+      Eigen::VectorXd query = c.head.queries.row(0).transpose().cast<double>();
+      const Eigen::VectorXd uncentred = query;
+      // "keys": less the mean in whole eighths; "as_is": keys and query less the mean.
+      if (pig.kind == "keys")
+        keys.rowwise() -=
+            (keys.colwise().sum() * 8.0 / static_cast<double>(g.rows)).array().floor().matrix() /
+            8.0;
+      if (pig.kind == "as_is") {
+        const Eigen::RowVectorXd mean = keys.colwise().mean();
+        keys.rowwise() -= mean;
+        query -= mean.transpose();
+      }
+      const lifted theirs(keys, query);
+      for (index_t row = 0; row < g.rows; ++row) {
+        const auto i = static_cast<std::size_t>(row);
+        const std::size_t at =
+            static_cast<std::size_t>(head) * static_cast<std::size_t>(g.rows) + i;
+        const auto dim = static_cast<index_t>(theirs.query.size());
+        const auto chance_at = [&](const float* x, const float* y, index_t d) {
+          return rule.chance(1.0 - angle_between(x, y, d) / std::numbers::pi);
+        };
+        const double chance = chance_at(theirs.keys[i].data(), theirs.query.data(), dim);
+        CAPTURE(pig.kind, head, row);
+        CHECK(std::fabs(chance - pig.chances[at]) < 2e-5);
+        CHECK(std::fabs(pig.stored[at] -
+                        (collide(theirs.keys[i], theirs.query, pig) ? pig.chances[at] : 0.0)) <
+              2e-5);
+        // Ours: keys centred only, and no lift, which costs every key but the longest in angle.
+        const Eigen::VectorXf x = keys.row(row).transpose().cast<float>();
+        const Eigen::VectorXf q = uncentred.cast<float>();
+        const double ours = chance_at(x.data(), q.data(), g.dim);
+        if (pig.kind == "keys")
+          off_by_lift = std::max(off_by_lift, std::fabs(ours - pig.chances[at]));
+        if (pig.kind == "as_is") {
+          const lifted only_keys(keys, uncentred);
+          off_by_query =
+              std::max(off_by_query,
+                       std::fabs(chance_at(only_keys.keys[i].data(), only_keys.query.data(), dim) -
+                                 pig.chances[at]));
+        }
+      }
+    }
+  }
+  // A query less the keys' mean asks for other keys: q.k - mean.k ranks in another order than q.k.
+  CAPTURE(off_by_lift, off_by_query);
+  CHECK(off_by_lift > 0.05);
+  CHECK(off_by_query > 0.05);
 }
