@@ -117,8 +117,18 @@ public:
     form_variances();
   }
   std::vector<double> chances_under(const vattn::collision_rule& rule) const {
+    // By a table of logarithms, to 1e-4.
+    constexpr int steps = 1024;
+    std::vector<double> logs;
+    logs.reserve(steps + 1);
+    for (int i = 0; i <= steps; ++i) logs.push_back(std::log(rule.chance(i / double{steps})));
     std::vector<double> chances;
-    for (const double side : same_side_) chances.push_back(rule.chance(side));
+    chances.reserve(same_side_.size());
+    for (const double side : same_side_) {
+      const auto below = std::min(static_cast<std::size_t>(side * steps), std::size_t{steps - 1});
+      const double part = side * steps - static_cast<double>(below);
+      chances.push_back(std::exp(logs[below] + part * (logs[below + 1] - logs[below])));
+    }
     return chances;
   }
   const std::vector<double>& chances() const noexcept { return chances_; }

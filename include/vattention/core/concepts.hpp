@@ -74,7 +74,8 @@ concept knows_heads = key_index<I> && requires(const I& fixed) {
 
 /// The predictor: looks at the query group once per call and picks rows that are read exactly.
 ///   index_type, make_index(d)   its index for keys of dimension d, empty
-///   predict(call, index, seen)  scores of every visible row for every head (if `scores_rows`)
+///   predict(call, index, seen)  scores of every visible row for every head (if `scores_rows`), or counts if that is
+///                               what its `select` reads, see `predictions`
 ///   select(call, seen, ws)      adds rows to ws.exact (k = 0 is allowed); rows already there do not count
 ///   bytes_scanned(call)         bytes of index or keys that predict() reads
 ///   coverage()                  what certificates with this predictor were measured to rest on
