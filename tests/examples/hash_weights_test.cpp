@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/support/hash_weights.hpp"
 
-#include <unistd.h>
-
 #include <bit>
 #include <nlohmann/json.hpp>
 
 #include "support/catch.hpp"
+#include "support/scratch_file.hpp"
 
 using namespace vattn_examples;
 using nlohmann::json;
@@ -66,29 +65,13 @@ struct made_file {
   }
 };
 
-class scratch_file {
-public:
-  explicit scratch_file(const std::string& bytes)
-      : path_(std::filesystem::temp_directory_path() /
-              ("vattention_hash_weights_" + std::to_string(::getpid()) + ".safetensors")) {
-    std::ofstream(path_, std::ios::binary) << bytes;
-  }
-  ~scratch_file() { std::filesystem::remove(path_); }
-  scratch_file(const scratch_file&) = delete;
-  scratch_file& operator=(const scratch_file&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
-private:
-  std::filesystem::path path_;
-};
-
 /// With what line, less the path, a changed file is refused, by its reader or when the weights of layer 7, KV head 1
 /// are asked for; empty if it is not.
 template <class Change>
 std::string refusal(Change change, std::uint32_t layer = 7, std::uint32_t kv_head = 1) {
   made_file made;
   change(made);
-  const scratch_file file(made.bytes());
+  const vattn::test::scratch_file file("hash_weights", made.bytes());
   try {
     hash_weights_file(file.path()).weights(layer, kv_head);
     return "";
@@ -104,7 +87,7 @@ std::string refusal(Change change, std::uint32_t layer = 7, std::uint32_t kv_hea
 
 TEST_CASE("a file of weights gives the networks of a KV head's query heads", "[safetensors]") {
   const made_file made;
-  const scratch_file file(made.bytes());
+  const vattn::test::scratch_file file("hash_weights", made.bytes());
   const hash_weights_file read(file.path());
   CHECK(read.bits() == 32);
   CHECK(read.head_dim() == 4);
@@ -145,7 +128,7 @@ TEST_CASE("query heads may share the network of keys of their KV head", "[safete
   };
   made_file made;
   share(made);
-  const scratch_file file(made.bytes());
+  const vattn::test::scratch_file file("hash_weights", made.bytes());
   const hash_weights_file read(file.path());
   CHECK(read.has(7, 1));
   const auto weights = read.weights(7, 1);
@@ -183,11 +166,11 @@ TEST_CASE("a file of weights may be in half precision", "[safetensors]") {
     made.add("layers.0.heads.0." + std::string(part) + ".0.weight", {32, 4});
   made.metadata["heads"] = made.metadata["kv_heads"] = "1";
   const std::uint64_t want = [&] {
-    const scratch_file file(made.bytes());
+    const vattn::test::scratch_file file("hash_weights", made.bytes());
     return hash_weights_file(file.path()).weights(0, 0).checksum();
   }();
   // The numbers, at most 191 / 64, are bfloat16 numbers too.
-  const scratch_file file(made.bytes(true));
+  const vattn::test::scratch_file file("hash_weights", made.bytes(true));
   CHECK(hash_weights_file(file.path()).weights(0, 0).checksum() == want);
 }
 
@@ -272,7 +255,7 @@ TEST_CASE("a dtype that is not read is refused", "[safetensors]") {
   std::string bytes = made.bytes();
   const auto at = bytes.find("F32");
   bytes.replace(at, 3, "I32");
-  const scratch_file file(bytes);
+  const vattn::test::scratch_file file("hash_weights", bytes);
   CHECK_THROWS_WITH(hash_weights_file(file.path()),
                     Catch::Contains("want dtype F32, BF16 or F16, got I32"));
 }

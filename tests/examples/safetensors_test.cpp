@@ -1,34 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/support/safetensors.hpp"
 
-#include <unistd.h>
-
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "../../examples/support/capture.hpp"
 #include "support/catch.hpp"
+#include "support/scratch_file.hpp"
 
 using namespace vattn_examples;
 
 namespace {
-
-/// A file in the temporary folder that goes with its scope.
-class scratch_file {
-public:
-  explicit scratch_file(const std::string& bytes)
-      : path_(std::filesystem::temp_directory_path() /
-              ("vattention_test_" + std::to_string(::getpid()) + ".safetensors")) {
-    std::ofstream(path_, std::ios::binary) << bytes;
-  }
-  ~scratch_file() { std::filesystem::remove(path_); }
-  scratch_file(const scratch_file&) = delete;
-  scratch_file& operator=(const scratch_file&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
-private:
-  std::filesystem::path path_;
-};
 
 std::string length_field(std::uint64_t length) {
   std::string bytes;
@@ -43,7 +25,7 @@ std::string file_of(const std::string& header, const std::string& data) {
 /// does not.
 template <class Reader>
 std::string refusal(const std::string& bytes) {
-  const scratch_file file(bytes);
+  const vattn::test::scratch_file file("test", bytes);
   try {
     const Reader reader(file.path());
     return "";
@@ -88,8 +70,8 @@ TEST_CASE("a safetensors file gives its tensors in the order of their data", "[s
       R"({"late":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]},)"
       R"("empty":{"dtype":"F16","shape":[0,7],"data_offsets":[8,8]},)"
       R"("early":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"a":"b"}}   )";
-  const scratch_file file(
-      file_of(header, bytes_of({1.5F, -2.0F}) + std::string("\x80\x3F\0\x40", 4)));
+  const vattn::test::scratch_file file(
+      "test", file_of(header, bytes_of({1.5F, -2.0F}) + std::string("\x80\x3F\0\x40", 4)));
   const safetensors_file read(file.path());
 
   REQUIRE(read.tensors().size() == 3);
@@ -115,7 +97,7 @@ TEST_CASE("a safetensors file gives its tensors in the order of their data", "[s
 
 TEST_CASE("an odd header length leaves the data aligned", "[safetensors]") {
   for (const char* padding : {"", " ", "  ", "   "}) {
-    const scratch_file file(file_of(two_floats + padding, bytes_of({1, 2})));
+    const vattn::test::scratch_file file("test", file_of(two_floats + padding, bytes_of({1, 2})));
     const safetensors_file read(file.path());
     CHECK(reinterpret_cast<std::uintptr_t>(read.tensors()[0].data) % 4 == 0);
   }
@@ -204,7 +186,7 @@ TEST_CASE("a file that is not there is refused in one line", "[safetensors]") {
 }
 
 TEST_CASE("a capture gives the queries with the rows they see", "[safetensors][capture]") {
-  const scratch_file file(small_capture());
+  const vattn::test::scratch_file file("test", small_capture());
   const capture read(file.path());
   REQUIRE(read.heads().size() == 1);
   const kv_head& head = read.heads()[0];

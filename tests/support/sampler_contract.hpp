@@ -242,6 +242,23 @@ void check_equally_likely(const S& of) {
   CHECK(statistic * (n - 1.0) / n < quantile);
 }
 
+/// Of one draw: variance_at falls with the size, to 0 at the whole residual; without the correction it is no smaller. The
+/// resolution is a share.
+template <class Sampling>
+void check_foretold_variance(Sampling& s, const contributions& squared) {
+  const double coarse = s.resolution();
+  REQUIRE((coarse >= 0.0 && coarse < 1.0));
+  double before = std::numeric_limits<double>::infinity();
+  for (index_t size = s.size(); size <= s.residual(); ++size) {
+    const double v = s.variance_at(squared, size, correction::finite_population);
+    REQUIRE(v >= 0.0);
+    REQUIRE(v <= before);
+    REQUIRE(v <= s.variance_at(squared, size, correction::none));
+    before = v;
+  }
+  CHECK(before <= 1e-9 * static_cast<double>(s.residual()));
+}
+
 /// variance_at falls with the size, to 0 at the whole residual; without the correction it is no
 /// smaller. The resolution is a share. At the present size it averages to the true variance of sum y / p, here with y = +-1 in
 /// turn along the residual: 1500 trials, 6 standard errors of a variance.
@@ -267,17 +284,7 @@ void check_variance(const S& of) {
     squares += off * off;
     foretold += s.variance_at(squared, s.size(), correction::finite_population);
     if (t > 10) continue;
-    const double coarse = s.resolution();
-    REQUIRE((coarse >= 0.0 && coarse < 1.0));
-    double before = std::numeric_limits<double>::infinity();
-    for (index_t size = s.size(); size <= s.residual(); ++size) {
-      const double v = s.variance_at(squared, size, correction::finite_population);
-      REQUIRE(v >= 0.0);
-      REQUIRE(v <= before);
-      REQUIRE(v <= s.variance_at(squared, size, correction::none));
-      before = v;
-    }
-    CHECK(before <= 1e-9 * static_cast<double>(s.residual()));
+    check_foretold_variance(s, squared);
   }
   CHECK(foretold / squares == Approx(1.0).margin(6.0 * std::sqrt(2.0 / trials)));
 }

@@ -35,7 +35,6 @@ public:
   void append(const View& kv) {
     require_growth("lsh_index::append", kv, dim(), rows_);
     type_.require_of("lsh_index::append", kv, rows_);
-    type_.require_of("lsh_index::append", kv, rows_);
     const bool settled = rows_ >= frozen_centre::rows;
     const index_t first = settled ? rows_ : 0;
     frozen_centre centre(settled ? 0 : dim());
@@ -59,7 +58,6 @@ public:
     odd_ = std::move(odd);
     if (!settled) centre_ = std::move(centre);
     rows_ = kv.rows();
-    type_.took(kv);
     type_.took(kv);
   }
 
