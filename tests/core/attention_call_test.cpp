@@ -224,3 +224,18 @@ TEST_CASE("bounds of a product become bounds of the logit, in and outside of flo
     CHECK((lower == -infinity && upper == infinity));
   }
 }
+
+TEST_CASE("logits rise with the product of the rising query") {
+  test::prepared_call c({20, 8, 2});
+  for (const float scale : {0.5F, -0.5F}) {
+    c.options.scale = scale;
+    const kv_view kv = c.view();
+    const query_group queries = c.group();
+    const attention_call<kv_view> call(queries, kv, {});
+    for (int h = 0; h < 2; ++h) {
+      Eigen::RowVectorXf x(8);
+      call.rising_query(h, x.data());
+      CHECK(x == (scale < 0.0F ? -1.0F : 1.0F) * c.head.queries.row(h));
+    }
+  }
+}

@@ -105,6 +105,13 @@ struct attention_call {
     upper = bias == hidden ? hidden : end_of(known ? std::max(a, b) : infinite, bias, 1.0);
   }
 
+  /// A head's query to `out` `[d]`, or its opposite if logits fall with q.k: they rise with the product of this one.
+  void rising_query(int head, float* out) const noexcept {
+    const float* query = queries.data + head * queries.stride;
+    const float sign = scale < 0.0F ? -1.0F : 1.0F;
+    for (index_t j = 0; j < kv.key_dim(); ++j) out[j] = sign * query[j];
+  }
+
   /// True if a row of [0, visible) is hidden from one head, by its bias or its position.
   bool hides(int head, index_t row) const noexcept {
     return row >= visible_to(head) ||

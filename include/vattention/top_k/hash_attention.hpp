@@ -150,10 +150,8 @@ private:
   void hash_queries(const attention_call<View>& call, std::uint64_t* signature,
                     float* x) const noexcept {
     float scratch[hash_mlp::most_scratch];
-    const float sign = call.scale < 0.0F ? -1.0F : 1.0F;
     for (int q = 0; q < call.heads(); ++q, signature += hash_signatures::most_words) {
-      const float* query = call.queries.data + q * call.queries.stride;
-      for (index_t j = 0; j < dim(); ++j) x[j] = sign * query[j];
+      call.rising_query(q, x);
       weights_.queries(head_of(q, call.heads())).hash(call.kernels, x, scratch, signature);
     }
   }

@@ -73,8 +73,7 @@ public:
     std::uint64_t signatures[most_words];
     float* const x = ws.rotated.data();
     for (int h = 0; h < call.heads(); ++h) {
-      const float* query = call.queries.data + h * call.queries.stride;
-      for (index_t j = 0; j < index.dim(); ++j) x[j] = call.scale < 0.0F ? -query[j] : query[j];
+      call.rising_query(h, x);
       index.hash_query(x, x + index.dim(), signatures);
       ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open rows) {
         float* const scores = seen.scores(h).data() + rows.first;

@@ -110,10 +110,8 @@ public:
     constexpr int most_words = hash_signatures::most_words;
     std::uint64_t signature[most_words * workspace::most_heads];
     float* const x = ws.rotated.data();
-    const float sign = call.scale < 0.0F ? -1.0F : 1.0F;
     for (int h = 0; h < call.heads(); ++h) {
-      const float* query = call.queries.data + h * call.queries.stride;
-      for (index_t j = 0; j < dim(); ++j) x[j] = sign * query[j];
+      call.rising_query(h, x);
       hash(x, x + dim(), signature + most_words * h);
     }
     ws.workers.over_rows(call.visible, ws, [&](workspace& /*scratch*/, half_open rows) {
