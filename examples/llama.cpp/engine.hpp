@@ -69,6 +69,7 @@ public:
 ///   topk          sinks, window and best rows by a 4-bit code, `density` of all; the rest counts as nothing
 ///   oracle        the same by exact scores
 ///   window        sinks and the last rows, `density` of all
+/// `options` outlives the engine: `density` may change between calls, the rest is as it was.
 /// @throws option_error for any other name.
 std::unique_ptr<engine> make_engine(const options& options, const engine_extents& extents);
 /// True for the names above.

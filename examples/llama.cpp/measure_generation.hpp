@@ -49,7 +49,7 @@ inline void measure_generation(const evaluation& e) {
         seconds += seconds_of([&] { engine.decode(all.back(), at); });
         bar.step();
       }
-      density = density_of(engine);
+      density = density_of(engine).mean();
     }
     const double loss = dense_loss_of(e, of, all, prompt.size());
     if (policy == "dense") {
@@ -62,6 +62,7 @@ inline void measure_generation(const evaluation& e) {
     std::printf("%-24s %9.5f %+8.3f%% %12td %8.2f%% %9.2f\n", policy.c_str(), loss,
                 100.0 * (loss / dense_loss - 1.0), same, 100.0 * density, speed);
     out.add("generation", {{"policy", policy},
+                           {"prompt", e.prompt},
                            {"tokens", e.tokens},
                            {"loss_under_dense", loss},
                            {"dense_generation_loss", dense_loss},
@@ -93,7 +94,7 @@ inline std::size_t bytes_of_characters(const std::string& text, std::size_t char
 }
 
 /// Answers the tasks of `ruler.py`: the context is prefilled densely, once for all policies; the question is read in
-/// chunks small enough for vattention, and the answer is greedy.
+/// chunks small enough for vattention, and the answer is greedy. `dense` is a policy like others here.
 inline void answer_tasks(const evaluation& e) {
   const model of(e.model);
   std::ifstream in(e.tasks);
@@ -108,10 +109,9 @@ inline void answer_tasks(const evaluation& e) {
   }
   std::ofstream out(e.answers);
   if (!out) throw std::runtime_error("cannot write " + e.answers);
-  const std::vector<std::string> policies = e.with_dense();
   std::vector<std::unique_ptr<context>> engines;
-  engines.reserve(policies.size());
-  for (const std::string& policy : policies)
+  engines.reserve(e.policies.size());
+  for (const std::string& policy : e.policies)
     engines.push_back(std::make_unique<context>(of, setting_of(e, policy, cells)));
   vattn_examples::progress bar(tasks.size(), "tasks");
   for (const json& task : tasks) {
@@ -121,7 +121,7 @@ inline void answer_tasks(const evaluation& e) {
     const auto [tokens, context_size] = cut_tokens(of, prompt, before, e.special);
     const std::size_t first = std::clamp<std::size_t>(context_size, 1, tokens.size() - 1);
     std::vector<std::uint8_t> saved;
-    for (std::size_t i = 0; i < policies.size(); ++i) {
+    for (std::size_t i = 0; i < e.policies.size(); ++i) {
       context& engine = *engines[i];
       llama_memory_clear(engine.memory(), true);
       if (i == 0) {
@@ -142,16 +142,16 @@ inline void answer_tasks(const evaluation& e) {
         answer.push_back(next);
         engine.decode(next, static_cast<llama_pos>(at));
       }
-      out << json{{"id", task.at("id")}, {"policy", policies[i]}, {"output", of.text_of(answer)}}
+      out << json{{"id", task.at("id")}, {"policy", e.policies[i]}, {"output", of.text_of(answer)}}
                  .dump(-1, ' ', false, json::error_handler_t::replace)
           << std::endl;
     }
     bar.step();
   }
   bar.finish();
-  for (std::size_t i = 0; i < policies.size(); ++i)
-    std::printf("%-24s %8.2f %% of the rows read\n", policies[i].c_str(),
-                100.0 * density_of(*engines[i]));
+  for (std::size_t i = 0; i < e.policies.size(); ++i)
+    std::printf("%-24s %8.2f %% of the rows read\n", e.policies[i].c_str(),
+                100.0 * density_of(*engines[i]).mean());
 }
 
 /// For `ruler.py --count`: one JSON string a line in, its number of tokens out.

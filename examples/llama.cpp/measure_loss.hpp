@@ -33,19 +33,23 @@ struct step_sums {
 /// One policy's context, and what was seen of it.
 class loss_run {
 public:
-  loss_run(std::string policy, std::unique_ptr<context> engine)
-      : policy_(std::move(policy)), engine_(std::move(engine)) {}
+  /// `follows`: reads as large a share of the rows as the first policy does, step by step.
+  loss_run(std::string policy, std::unique_ptr<context> engine, bool follows)
+      : policy_(std::move(policy)), engine_(std::move(engine)), follows_(follows) {}
 
   const std::string& policy() const noexcept { return policy_; }
   context& engine() const noexcept { return *engine_; }
+  bool follows() const noexcept { return follows_; }
   step_sums sums;
 
-  /// What the step at a position did: errors of its audited calls and, where a bin ends, densities since its first step.
+  /// What the step at a position did: errors of its audited calls, if an epsilon is promised, and, where a bin ends,
+  /// densities since its first step.
   void note_heads(std::int64_t position, bool bin_ends, tables& out) {
     if (engine_->state() == nullptr || !out.wanted()) return;
     if (bin_first_ < 0) bin_first_ = position;
     const state_report now = report_of(*engine_->state());
-    if (now.asked.audit > 0) note_errors(position, now.audit, out);
+    if (now.asked.audit > 0 && !std::isnan(now.audit.epsilon_asked))
+      note_errors(position, now.audit, out);
     if (!bin_ends) return;
     for (std::size_t i = 0; i < now.heads.size(); ++i) {
       const head_count before = i < heads_.size() ? heads_[i] : head_count{};
@@ -79,12 +83,13 @@ private:
 
   std::string policy_;
   std::unique_ptr<context> engine_;
+  bool follows_;
   std::vector<head_count> heads_;
   std::vector<vattn::audit_row> rows_;
   std::int64_t bin_first_ = -1;
 };
 
-/// The runs of all policies with the text's beginning in their caches, which is prefilled once for each layout of caches.
+/// The runs of all policies (`topk:same` reads as many rows as the first of them) with the text's beginning in their caches, which is prefilled once for each layout of caches.
 /// The first one is the engine's flash attention, the second one the library's dense kernel: flash attention adds up
 /// f16 values in f16, which shows.
 inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
@@ -96,7 +101,13 @@ inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
   runs.reserve(policies.size());
   std::map<bool, std::vector<std::uint8_t>> prefix;
   for (const std::string& policy : policies) {
-    auto engine = std::make_unique<context>(of, setting_of(e, policy, cells));
+    context_setting setting = setting_of(e, policy, cells);
+    const auto density = setting.attention.find("density");
+    const bool follows = density != setting.attention.end() && density->second == "same";
+    if (follows) setting.attention.erase(density);
+    if (follows && runs.size() < 3)
+      throw std::runtime_error(policy + ": same as which policy? None stands before it");
+    auto engine = std::make_unique<context>(of, setting);
     std::vector<std::uint8_t>& saved = prefix[parse_setting(policy).count("flash") != 0];
     if (saved.empty()) {
       engine->prefill(text);
@@ -104,7 +115,7 @@ inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
     } else {
       engine->load(saved);
     }
-    runs.emplace_back(policy, std::move(engine));
+    runs.emplace_back(policy, std::move(engine), follows);
   }
   return runs;
 }
@@ -112,8 +123,14 @@ inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
 /// One step of all runs.
 inline void step_all(std::vector<loss_run>& runs, llama_token token, llama_token next,
                      std::int64_t at) {
-  for (loss_run& r : runs)
+  const bool leads = runs.size() > 2 && runs[2].engine().state() != nullptr;
+  const density_sum before = leads ? density_of(runs[2].engine()) : density_sum{};
+  double density = 1.0;
+  for (loss_run& r : runs) {
+    if (r.follows()) set_density(*r.engine().state(), density);
     r.sums.seconds += seconds_of([&] { r.engine().decode(token, static_cast<llama_pos>(at)); });
+    if (leads && &r == &runs[2]) density = (density_of(r.engine()) - before).mean();
+  }
   const std::span<const float> dense = runs[0].engine().logits();
   const std::span<const float> exact = runs[1].engine().logits();
   const double dense_loss = loss_of(dense, next);
@@ -143,18 +160,18 @@ inline void print_losses(const std::vector<loss_run>& runs) {
                 r.policy().c_str(), all.mean(all.loss), 100.0 * all.mean(all.more) / dense,
                 100.0 * all.error() / dense, 100.0 * all.share(all.as_dense),
                 all.mean(all.from_dense), 100.0 * all.share(all.as_exact), all.mean(all.from_exact),
-                100.0 * density_of(r.engine()), 1.0 / all.mean(all.seconds));
+                100.0 * density_of(r.engine()).mean(), 1.0 / all.mean(all.seconds));
     if (r.engine().state() != nullptr)
       std::printf(" %7.1f %%", 100.0 * report_of(*r.engine().state()).seconds / all.seconds);
     std::printf("\n");
   }
 }
 
-/// The audit's table and its findings, to stdout and to the tables.
+/// The audit's table and its findings, to stdout and to the tables, of a policy that promises an epsilon.
 inline void tell_audit(const loss_run& r, tables& out) {
   if (r.engine().state() == nullptr) return;
   const state_report all = report_of(*r.engine().state());
-  if (all.audit.total.calls == 0) return;
+  if (all.audit.total.calls == 0 || std::isnan(all.audit.epsilon_asked)) return;
   const vattn::diagnosis found = vattn::diagnose(all.audit);
   std::ostringstream text;
   text << '\n' << r.policy() << ": " << all.audit << found;
@@ -202,7 +219,7 @@ inline void measure_loss(const evaluation& e) {
                        {"loss", all.mean(all.loss)},
                        {"dense_loss", dense},
                        {"agreement", all.share(all.as_dense)},
-                       {"density", density_of(r.engine())},
+                       {"density", density_of(r.engine()).mean()},
                        {"difference_error", all.error()},
                        {"agreement_exact", all.share(all.as_exact)},
                        {"divergence", all.mean(all.from_dense)},

@@ -85,7 +85,7 @@ inline void measure_speed(const evaluation& e) {
       const double step = median(runs[i].times);
       const double attention = median(runs[i].shares);
       if (i == 0) dense = step;
-      const double density = density_of(*runs[i].plain);
+      const double density = density_of(*runs[i].plain).mean();
       std::printf("%7d %-24s %9.2f %8.2fx %10.2f ms %8.2f %%\n", length, policies[i].c_str(),
                   1.0 / step, dense / step, 1e3 * attention, 100.0 * density);
       out.add("speed", {{"tokens", length},

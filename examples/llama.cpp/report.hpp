@@ -41,6 +41,8 @@ struct state_report {
 /// States that are on and alive, the oldest first. Not while another thread makes or frees a context.
 std::vector<vattn_llama*> live_states();
 state_report report_of(const vattn_llama& state);
+/// What topk, oracle and window read from the next step on, (0, 1].
+void set_density(vattn_llama& state, double density) noexcept;
 /// Sets the counts to zero.
 void forget_counts(vattn_llama& state);
 

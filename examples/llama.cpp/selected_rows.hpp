@@ -21,14 +21,15 @@ using vattn::index_t;
 
 /// Reads 32 sinks, the last 64 rows and each head's best rows by `TopK`'s scores, so many that all of these are `density`
 /// of the visible rows for the whole group; with `top_k::none` the last rows instead of the best ones. Rows outside count as
-/// weighing nothing, so nothing is certified: status `no_target`, bound +inf.
+/// weighing nothing, so nothing is certified: status `no_target`, bound +inf. `density`, (0, 1], is looked up in each
+/// call: it outlives this and may change between calls.
 template <class TopK>
 class selected_rows {
 public:
   using index_type = typename TopK::index_type;
   using workspace_type = vattn::workspace;
 
-  selected_rows(TopK top_k, double density) : top_k_(std::move(top_k)), density_(density) {}
+  selected_rows(TopK top_k, const double* density) : top_k_(std::move(top_k)), density_(density) {}
 
   template <vattn::cache_view View>
   index_type make_index(const View& kv) const {
@@ -102,7 +103,7 @@ private:
   void select(const vattn::attention_call<View>& call, const index_type& index,
               vattn::workspace& ws) const noexcept {
     const auto wanted =
-        static_cast<index_t>(std::ceil(density_ * static_cast<double>(call.visible)));
+        static_cast<index_t>(std::ceil(*density_ * static_cast<double>(call.visible)));
     if constexpr (!has_scores) {
       const vattn::static_indices::sink_window rows(sinks,
                                                     std::max<index_t>(window, wanted - sinks));
@@ -139,7 +140,7 @@ private:
   }
 
   TopK top_k_;
-  double density_;
+  const double* density_;
   vattn::static_indices::sink_window fixed_{sinks, window};
   vattn::budget::fixed budget_{vattn::rows(0)};
 };

@@ -69,7 +69,7 @@ struct vattn_llama {
   void compute(ggml_tensor& dst, const layer_hook& hook);
 
   const vattn_llama_cache cache;
-  const options asked;
+  options asked;
   void (*const say)(const char*);
   ggml_team team;
 
@@ -415,6 +415,8 @@ state_report report_of(const vattn_llama& state) {
   }
   return all;
 }
+
+void set_density(vattn_llama& state, double density) noexcept { state.asked.density = density; }
 
 void forget_counts(vattn_llama& state) {
   for (head_count& head : state.counts) head = {.layer = head.layer, .kv_head = head.kv_head};

@@ -224,15 +224,15 @@ constexpr std::array<named_policy, 11> policies{{
      }},
     {"topk",
      [](const options& o, const engine_setting& setting) {
-       return engine_from(selected_rows(top_k::key_code(4, vattn::rows(0)), o.density), setting);
+       return engine_from(selected_rows(top_k::key_code(4, vattn::rows(0)), &o.density), setting);
      }},
     {"oracle",
      [](const options& o, const engine_setting& setting) {
-       return engine_from(selected_rows(top_k::oracle(vattn::rows(0)), o.density), setting);
+       return engine_from(selected_rows(top_k::oracle(vattn::rows(0)), &o.density), setting);
      }},
     {"window",
      [](const options& o, const engine_setting& setting) {
-       return engine_from(selected_rows(top_k::none(), o.density), setting);
+       return engine_from(selected_rows(top_k::none(), &o.density), setting);
      }},
 }};
 
