@@ -4,6 +4,7 @@
 
 usage: ruler.py make OUT.jsonl [--tasks NAME ...] [--lengths N ...] [--samples N] [--seed N]
                 [--count COMMAND] [--essay FILE] [--chat [--system TEXT]]
+       ruler.py select TASKS.jsonl OUTPUTS.jsonl ... --out FILE.jsonl [--above S]
        ruler.py score TASKS.jsonl OUTPUTS.jsonl ... [--csv FILE]
        ruler.py --self-test
 
@@ -19,6 +20,7 @@ import os
 import random
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import uuid
@@ -603,10 +605,18 @@ def read_lines(path):
                     raise SystemExit(f"ruler.py: {path}:{number}: {error}") from error
 
 
-def scores(tasks, outputs):
-    """Rows of task, length, policy, score, dense_score and n; means over ids with an output.
+def error_of(values):
+    """Standard error of the mean of independent values."""
+    if len(values) < 2:
+        return math.nan
+    return statistics.stdev(values) / math.sqrt(len(values))
 
-    `dense_score` is the mean of policy `dense` over the same ids; NaN where one of them lacks it.
+
+def scores(tasks, outputs):
+    """Rows of task, length, policy, score, dense_score, difference_error, n; means over ids with an output.
+
+    `dense_score` is the mean of policy `dense` over the same ids, `difference_error` the standard
+    error of the mean difference to it; NaN where one of them lacks it or, the latter, n is 1.
     """
     known = {task["id"]: task for task in tasks}
     by_id = {}
@@ -632,29 +642,47 @@ def scores(tasks, outputs):
                 "task": task, "length": length, "policy": policy,
                 "score": sum(found[name] for name in mine) / len(mine),
                 "dense_score": sum(dense[name] for name in mine) / len(mine) if both else math.nan,
-                "n": len(mine)})
+                "difference_error": error_of([found[name] - dense[name] for name in mine])
+                if both else math.nan,
+                "n": len(mine), "of": len(ids)})
     return rows
 
 
-def score(asked):
+def scored(asked):
+    """The tasks of a file, and rows of the scores of its outputs."""
     tasks = list(read_lines(asked.tasks))
     outputs = [line for path in asked.outputs for line in read_lines(path)]
     try:
-        rows = scores(tasks, outputs)
+        return tasks, scores(tasks, outputs)
     except (KeyError, ValueError) as error:
         what = f"a line has no {error}" if isinstance(error, KeyError) else str(error)
         raise SystemExit(f"ruler.py: {what}") from error
+
+
+def select(asked):
+    tasks, rows = scored(asked)
+    able = {(row["task"], row["length"]) for row in rows
+            if row["policy"] == "dense" and row["score"] > asked.above}
+    with open(asked.out, "w", encoding="utf-8") as file:
+        for task in tasks:
+            if (task["task"], task["length"]) in able:
+                file.write(json.dumps(task) + "\n")
+    for name in sorted({name for name, _ in able}):
+        print(name)
+
+
+def score(asked):
+    tasks, rows = scored(asked)
     print(f"{'task':<16} {'length':>7} {'policy':<28} {'score':>7} {'dense':>7} {'n':>5}")
     for row in rows:
         print(f"{row['task']:<16} {row['length']:>7} {row['policy']:<28} {row['score']:>7.3f} "
               f"{row['dense_score']:>7.3f} {row['n']:>5}")
-    for policy in dict.fromkeys(row["policy"] for row in rows):
-        missing = len(tasks) - sum(row["n"] for row in rows if row["policy"] == policy)
-        if missing:
-            print(f"ruler.py: {policy}: {missing} of {len(tasks)} outputs are missing; the means "
-                  "leave them out", file=sys.stderr)
+    for row in rows:
+        if row["n"] < row["of"]:
+            print(f"ruler.py: {row['task']} {row['length']} {row['policy']}: {row['of'] - row['n']} of "
+                  f"{row['of']} outputs are missing; the means leave them out", file=sys.stderr)
     if asked.csv:
-        columns = ("task", "length", "policy", "score", "dense_score", "n")
+        columns = ("task", "length", "policy", "score", "dense_score", "difference_error", "n")
         with open(asked.csv, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
@@ -780,6 +808,7 @@ def test_scores():
     rows = {row["policy"]: row for row in scores(tasks, outputs)}
     assert rows["dense"]["score"] == rows["dense"]["dense_score"] == 0.75
     assert rows["p"]["score"] == 0.5 and rows["p"]["dense_score"] == 0.75 and rows["p"]["n"] == 2
+    assert math.isclose(rows["p"]["difference_error"], 0.75) and rows["p"]["of"] == 3
     assert math.isnan(rows["q"]["dense_score"]) and rows["q"]["n"] == 1
     try:
         scores(tasks, [{"id": "vt-1024-999", "output": ""}])
@@ -840,9 +869,16 @@ def main():
     judges.add_argument("tasks", metavar="TASKS.jsonl")
     judges.add_argument("outputs", nargs="+", metavar="OUTPUTS.jsonl")
     judges.add_argument("--csv", metavar="FILE", help="write the rows that report.py reads")
+    selects = commands.add_parser("select", help="write the prompts of the tasks and lengths that "
+                                  "the dense model can do, and print the names of these tasks")
+    selects.add_argument("tasks", metavar="TASKS.jsonl")
+    selects.add_argument("outputs", nargs="+", metavar="OUTPUTS.jsonl")
+    selects.add_argument("--out", required=True, metavar="FILE.jsonl")
+    selects.add_argument("--above", type=float, default=0.3, metavar="S",
+                         help="least mean score of dense, not itself included (0.3)")
     asked = parser.parse_args()
     try:
-        (make if asked.command == "make" else score)(asked)
+        {"make": make, "select": select, "score": score}[asked.command](asked)
     except OSError as error:
         sys.exit(f"ruler.py: {error.filename}: {os.strerror(error.errno)}")
 
