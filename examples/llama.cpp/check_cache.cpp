@@ -249,7 +249,8 @@ struct settings {
   std::string model, text;
   int threads = 2;
   double exact_limit = 5e-4, sampled_limit = 3e-3;
-  std::vector<std::string> policies{"exact", "default:0.05", "proportional:0.05"};
+  std::vector<std::string> policies{"exact", "default:0.05", "proportional:0.05",
+                                    "default:0.05:split=1"};
   std::string only;
 };
 

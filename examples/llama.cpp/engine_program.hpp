@@ -64,8 +64,9 @@ public:
   }
 
 private:
-  static constexpr const char* names[] = {"policy", "epsilon", "delta",   "density", "tokens",
-                                          "audit",  "seed",    "verbose", "verify",  "on_error"};
+  static constexpr const char* names[] = {"policy",  "epsilon", "delta",   "density",
+                                          "tokens",  "audit",   "seed",    "split",
+                                          "verbose", "verify",  "on_error"};
   static std::string variable(const std::string& name) {
     std::string text = "VATTN_" + name;
     std::transform(text.begin(), text.end(), text.begin(),

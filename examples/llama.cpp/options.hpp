@@ -22,6 +22,8 @@ namespace vattn_llama_cpp {
 ///   VATTN_TOKENS   1 to 64, 8: steps of more tokens a stream are prefill and stay dense
 ///   VATTN_AUDIT    0 or more, 0: one call in so many is checked against exact attention
 ///   VATTN_SEED     of the draws, 1
+///   VATTN_SPLIT    1: each query head is a call of its own, so that more threads than KV heads have work; but a row
+///                  that heads share is read for each of them
 ///   VATTN_VERBOSE  1: counts on stderr when the cache goes
 ///   VATTN_VERIFY   1: every index is compared with one built anew before it is used, see `state_report::stale`; slow
 ///   VATTN_ON_ERROR dense (default) or refuse: what happens where something above is wrong or a model is not supported
@@ -30,7 +32,7 @@ struct options {
   double epsilon = 0.1, delta = 0.1, density = 0.1;
   int tokens = 8, audit = 0;
   std::uint64_t seed = 1;
-  bool verbose = false, verify = false, refuse = false;
+  bool split = false, verbose = false, verify = false, refuse = false;
 };
 
 /// What is wrong with an option, as one line.
@@ -83,6 +85,7 @@ inline options read_options() {
     read_number<int>(name, on, "0 or 1", [](int x) { return x == 0 || x == 1; });
     return on == 1;
   };
+  all.split = read_switch("VATTN_SPLIT");
   all.verbose = read_switch("VATTN_VERBOSE");
   all.verify = read_switch("VATTN_VERIFY");
   all.refuse = refuses();

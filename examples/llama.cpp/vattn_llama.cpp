@@ -111,6 +111,7 @@ vattn_llama::vattn_llama(const vattn_llama_cache& of, options options,
       supported_(of.layers, -1) {
   extents.sequences = static_cast<int>(of.sequences);
   extents.layers = static_cast<int>(of.layers);
+  extents.split = asked.split;
   const std::lock_guard lock(registry_lock);
   registry().push_back(this);
 }
@@ -241,6 +242,7 @@ void vattn_llama::answer(ggml_tensor& dst, const layer_hook& hook) {
   const auto per_stream = static_cast<int>(mask.ne[1]);
   const auto kv_heads = static_cast<int>(k.ne[1]);
   const auto group = static_cast<int>(q.ne[1] / k.ne[1]);
+  const int together = extents.split ? 1 : group;
   make_doer();
   collect(dst);
   works_.clear();
@@ -255,35 +257,37 @@ void vattn_llama::answer(ggml_tensor& dst, const layer_hook& hook) {
       for (std::size_t i = 0; i < sequence->tokens.size(); ++i) {
         const auto token = static_cast<std::size_t>(stream * per_stream + sequence->tokens[i]);
         const token_sight& sight = sequence->rows.sight(i);
-        auto* const out =
-            static_cast<float*>(dst.data) + token * static_cast<std::size_t>(dst.ne[0]) +
-            static_cast<std::size_t>(head * group) * static_cast<std::size_t>(v.ne[0]);
-        if (sight.visible == 0) {
-          std::fill_n(out, group * v.ne[0], 0.0F);
-          continue;
+        for (int h = head * group; h < (head + 1) * group; h += together) {
+          auto* const out = static_cast<float*>(dst.data) +
+                            token * static_cast<std::size_t>(dst.ne[0]) +
+                            static_cast<std::size_t>(h) * static_cast<std::size_t>(v.ne[0]);
+          if (sight.visible == 0) {
+            std::fill_n(out, together * v.ne[0], 0.0F);
+            continue;
+          }
+          const auto* const queries = reinterpret_cast<const float*>(
+              static_cast<const std::byte*>(q.data) + token * q.nb[2] +
+              static_cast<std::size_t>(h) * q.nb[1]);
+          head_call call;
+          call.work = works_.size() - 1;
+          call.queries = vattn::query_group(queries, together, q.ne[0],
+                                            {.scale = hook.scale,
+                                             .softcap = hook.soft_cap,
+                                             .bias = sight.bias,
+                                             .visible_rows = sight.visible});
+          call.queries.stride = static_cast<index_t>(q.nb[1] / sizeof(float));
+          call.key = {.seed = asked.seed,
+                      .sequence = static_cast<std::uint64_t>(number),
+                      .layer = static_cast<std::uint32_t>(hook.layer),
+                      .head = static_cast<std::uint32_t>(h / together),
+                      .step = sequence->turns << 32U | static_cast<std::uint64_t>(sight.visible)};
+          call.output = out;
+          calls_.push_back(call);
         }
-        const auto* const queries =
-            reinterpret_cast<const float*>(static_cast<const std::byte*>(q.data) + token * q.nb[2] +
-                                           static_cast<std::size_t>(head * group) * q.nb[1]);
-        head_call call;
-        call.work = works_.size() - 1;
-        call.queries = vattn::query_group(queries, group, q.ne[0],
-                                          {.scale = hook.scale,
-                                           .softcap = hook.soft_cap,
-                                           .bias = sight.bias,
-                                           .visible_rows = sight.visible});
-        call.queries.stride = static_cast<index_t>(q.nb[1] / sizeof(float));
-        call.key = {.seed = asked.seed,
-                    .sequence = static_cast<std::uint64_t>(number),
-                    .layer = static_cast<std::uint32_t>(hook.layer),
-                    .head = static_cast<std::uint32_t>(head),
-                    .step = sequence->turns << 32U | static_cast<std::uint64_t>(sight.visible)};
-        call.output = out;
-        calls_.push_back(call);
       }
     }
   }
-  certificates_.resize(calls_.size() * static_cast<std::size_t>(group));
+  certificates_.resize(calls_.size() * static_cast<std::size_t>(together));
   doer->attend(hook.layer, works_, calls_, certificates_, team);
 }
 

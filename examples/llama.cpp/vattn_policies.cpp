@@ -87,8 +87,8 @@ public:
   void forget_audit() override {
     audited_.emplace(functor_, vattn::audit_plan{.every = audit_every_,
                                                  .layers = extents_.layers,
-                                                 .kv_heads = extents_.kv_heads,
-                                                 .group = extents_.group});
+                                                 .kv_heads = extents_.kv_heads * calls(),
+                                                 .group = extents_.group / calls()});
   }
   index_t rows_indexed() const noexcept override {
     index_t rows = 0;
@@ -108,6 +108,8 @@ private:
     index_t intact = 0;
   };
 
+  /// Of a KV head, at most.
+  int calls() const noexcept { return extents_.split ? extents_.group : 1; }
   std::size_t place(int sequence, int layer) const noexcept {
     return static_cast<std::size_t>(sequence * extents_.layers + layer);
   }
