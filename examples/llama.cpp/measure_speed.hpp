@@ -90,6 +90,7 @@ inline void measure_speed(const evaluation& e) {
                   1.0 / step, dense / step, 1e3 * attention, 100.0 * density);
       out.add("speed", {{"tokens", length},
                         {"policy", policies[i]},
+                        {"threads", e.threads},
                         {"tokens_per_second", 1.0 / step},
                         {"attention_share", attention / step},
                         {"attention_seconds", attention},

