@@ -421,7 +421,7 @@ void check_refusals(const model& of, checks& all) {
   };
   for (attention_setting setting : wrong) {
     std::string name;
-    for (const auto& [key, value] : setting) name += " " + key + "=" + value;
+    for (const auto& [key, value] : setting) name.append(" ").append(key).append("=").append(value);
     all.line(made(setting) == "dense", "dense after a line:" + name);
     setting["on_error"] = "refuse";
     all.line(made(setting) == "refused", "refused:" + name);

@@ -26,7 +26,7 @@ namespace vattn_llama_cpp {
 ///                  that heads share is read for each of them
 ///   VATTN_VERBOSE  1: counts on stderr when the cache goes
 ///   VATTN_VERIFY   1: every index is compared with one built anew before it is used, see `state_report::stale`; slow
-///   VATTN_ON_ERROR dense (default) or refuse: what happens where something above is wrong or a model is not supported
+///   VATTN_ON_ERROR dense (default) or refuse: what happens where something above is wrong or a layer is not supported
 struct options {
   std::string policy = "dense";
   double epsilon = 0.1, delta = 0.1, density = 0.1;

@@ -11,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cell_list.hpp"
@@ -58,13 +59,15 @@ std::vector<vattn_llama*>& registry() {
 }  // namespace
 
 struct vattn_llama {
-  vattn_llama(const vattn_llama_cache& of, options asked, void (*say_line)(const char*));
+  vattn_llama(const vattn_llama_cache& of, options what, void (*say_line)(const char*));
   ~vattn_llama();
   vattn_llama(const vattn_llama&) = delete;
   vattn_llama& operator=(const vattn_llama&) = delete;
 
   bool supports(const ggml_tensor& q, const ggml_tensor& k, const ggml_tensor& v,
                 const ggml_tensor& mask, bool more, float alibi, int layer);
+  /// Once all layers could ask: a line if some of the cache's did not.
+  void tell_absent();
   layer_hook& hook_of(int layer);
   void compute(ggml_tensor& dst, const layer_hook& hook);
 
@@ -92,6 +95,9 @@ private:
 
   std::vector<std::unique_ptr<layer_hook>> hooks_;
   std::vector<signed char> supported_;
+  /// Why layers stay dense, each said once.
+  std::vector<std::string_view> told_;
+  bool absent_told_ = false;
   std::map<int, followed_sequence> sequences_;
   /// Of the present operator: its sequences, heads, calls and what came of them.
   std::vector<std::pair<int, followed_sequence*>> present_;
@@ -101,10 +107,9 @@ private:
   std::vector<const std::uint16_t*> masks_;
 };
 
-vattn_llama::vattn_llama(const vattn_llama_cache& of, options options,
-                         void (*say_line)(const char*))
+vattn_llama::vattn_llama(const vattn_llama_cache& of, options what, void (*say_line)(const char*))
     : cache(of),
-      asked(std::move(options)),
+      asked(std::move(what)),
       say(say_line),
       times(of.streams, cell_times(of.cells)),
       hooks_(of.layers),
@@ -137,11 +142,11 @@ vattn_llama::~vattn_llama() {
   std::fputs(text.str().c_str(), stderr);
 }
 
-bool vattn_llama::supports(const ggml_tensor& q, const ggml_tensor& k, const ggml_tensor& v,
-                           const ggml_tensor& mask, bool more, float alibi, int layer) {
-  if (layer < 0 || layer >= extents.layers || k.view_src == nullptr) return false;
-  const auto at = static_cast<std::size_t>(layer);
-  if (supported_[at] >= 0) return supported_[at] == 1;
+namespace {
+
+/// Why a layer's attention is not the library's; null if it can be.
+const char* why_dense(const ggml_tensor& q, const ggml_tensor& k, const ggml_tensor& v,
+                      const ggml_tensor& mask, bool more, float alibi) {
   const char* why = nullptr;
   const ggml_tensor* const stores[] = {k.view_src, v.view_src};
   for (const ggml_tensor* store : stores)
@@ -161,14 +166,37 @@ bool vattn_llama::supports(const ggml_tensor& q, const ggml_tensor& k, const ggm
     why = "its heads do not fit each other";
   else if (q.ne[1] / k.ne[1] > vattn::workspace::most_heads)
     why = "more than 64 query heads share a KV head";
+  return why;
+}
+
+}  // namespace
+
+bool vattn_llama::supports(const ggml_tensor& q, const ggml_tensor& k, const ggml_tensor& v,
+                           const ggml_tensor& mask, bool more, float alibi, int layer) {
+  if (layer < 0 || layer >= extents.layers || k.view_src == nullptr) return false;
+  const auto at = static_cast<std::size_t>(layer);
+  if (supported_[at] >= 0) return supported_[at] == 1;
+  const char* const why = why_dense(q, k, v, mask, more, alibi);
   supported_[at] = why == nullptr ? 1 : 0;
-  if (why != nullptr) {
-    const std::string line = "vattention: layer " + std::to_string(layer) + ": " + why +
-                             (asked.refuse ? "; refused" : "; it stays dense");
-    if (asked.refuse) throw std::runtime_error(line);
-    say(line.c_str());
+  if (why != nullptr && std::find(told_.begin(), told_.end(), why) == told_.end()) {
+    const std::string line = "vattention: layer " + std::to_string(layer) + ": " + why;
+    if (asked.refuse) throw std::runtime_error(line + "; refused");
+    say((line + "; such layers stay dense").c_str());
+    told_.emplace_back(why);
   }
   return why == nullptr;
+}
+
+void vattn_llama::tell_absent() {
+  if (absent_told_) return;
+  absent_told_ = true;
+  const auto came = static_cast<std::size_t>(std::count_if(
+      supported_.begin(), supported_.end(), [](signed char known) { return known >= 0; }));
+  if (came >= cache.cached) return;
+  const std::string line = "vattention: " + std::to_string(cache.cached - came) + " of " +
+                           std::to_string(cache.cached) +
+                           " layers of a cache have an attention of their own and stay dense";
+  say(line.c_str());
 }
 
 layer_hook& vattn_llama::hook_of(int layer) {
@@ -180,7 +208,7 @@ layer_hook& vattn_llama::hook_of(int layer) {
 /// Once the first graph is there, which tells the heads of all layers.
 void vattn_llama::make_doer() {
   if (doer != nullptr) return;
-  counts.resize(static_cast<std::size_t>(extents.layers * extents.kv_heads));
+  counts.resize(static_cast<std::size_t>(index_t{extents.layers} * extents.kv_heads));
   for (std::size_t i = 0; i < counts.size(); ++i) {
     counts[i].layer = static_cast<int>(i) / extents.kv_heads;
     counts[i].kv_head = static_cast<int>(i) % extents.kv_heads;
@@ -198,7 +226,7 @@ void vattn_llama::collect(const ggml_tensor& dst) {
   present_.clear();
   for (int s = 0; s < static_cast<int>(k.ne[3]); ++s)
     for (int t = 0; t < per_stream; ++t) {
-      const auto token = static_cast<std::size_t>(s * per_stream + t);
+      const auto token = static_cast<std::size_t>(index_t{s} * per_stream + t);
       const int named = token < token_sequences.size() ? token_sequences[token] : 0;
       const int number = std::clamp(named, 0, extents.sequences - 1);
       followed_sequence& sequence = sequences_[number];
@@ -255,7 +283,8 @@ void vattn_llama::answer(ggml_tensor& dst, const layer_hook& hook) {
                         head_cells(rows_of(k, head, stream), rows_of(v, head, stream),
                                    sequence->rows.cells(), sequence->rows.size())});
       for (std::size_t i = 0; i < sequence->tokens.size(); ++i) {
-        const auto token = static_cast<std::size_t>(stream * per_stream + sequence->tokens[i]);
+        const auto token =
+            static_cast<std::size_t>(index_t{stream} * per_stream + sequence->tokens[i]);
         const token_sight& sight = sequence->rows.sight(i);
         for (int h = head * group; h < (head + 1) * group; h += together) {
           auto* const out = static_cast<float*>(dst.data) +
@@ -295,7 +324,7 @@ void vattn_llama::count(const layer_hook& hook) {
   std::size_t at = 0;
   for (const head_call& call : calls_) {
     const auto head =
-        static_cast<std::size_t>(hook.layer * extents.kv_heads + works_[call.work].head);
+        static_cast<std::size_t>(index_t{hook.layer} * extents.kv_heads + works_[call.work].head);
     head_count& sum = counts[head];
     const vattn::certificate& of_group = certificates_[at];
     ++sum.calls;
@@ -349,6 +378,12 @@ std::shared_ptr<vattn_llama> vattn_llama_create(const vattn_llama_cache& cache,
     make_engine(asked, {});  // for its message
     if (!cache.has_values)
       throw option_error("the model keeps no values of their own (MLA), which is not supported");
+    if (cache.window) {
+      if (cache.cached > 0) say("vattention: layers with a sliding window stay dense");
+      return nullptr;
+    }
+    if (cache.cached == 0) throw option_error("no layer is without a sliding window");
+    if (cache.shared) throw option_error("the cache is another context's, which is not supported");
     std::ostringstream line;
     line << "vattention: " << asked.policy << " attention for decode steps of up to "
          << asked.tokens << " tokens, epsilon " << asked.epsilon << ", delta " << asked.delta;
@@ -375,6 +410,7 @@ void vattn_llama_rewritten(vattn_llama* state, std::uint32_t stream) {
 void vattn_llama_tokens(vattn_llama* state, const std::int32_t* const* sequences,
                         std::size_t tokens) {
   if (state == nullptr) return;
+  state->tell_absent();
   ++state->step;
   state->token_sequences.resize(tokens);
   for (std::size_t i = 0; i < tokens; ++i) state->token_sequences[i] = sequences[i][0];

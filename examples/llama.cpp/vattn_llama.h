@@ -22,11 +22,14 @@ struct vattn_llama_cache {
   std::uint32_t streams;    ///< 1 if all sequences share the cells
   std::uint32_t sequences;  ///< sequence ids are below this
   std::uint32_t layers;     ///< layer numbers are below this
+  std::uint32_t cached;     ///< layers that have cells here
   bool has_values;          ///< false where values are a part of the keys
+  bool window;              ///< of layers with a sliding window
+  bool shared;              ///< the cells are another cache's
 };
 
-/// Reads the environment; null if it asks for nothing but dense attention. `say` gets one line that tells what is on,
-/// or what is wrong. See `options.hpp` for the variables.
+/// Reads the environment; null if it asks for nothing but dense attention, or the cache is not one to serve. `say` gets
+/// one line that tells what is on, what stays dense or what is wrong. See `options.hpp` for the variables.
 /// @throws std::runtime_error with that line if something is wrong and VATTN_ON_ERROR is `refuse`; else it is dense.
 std::shared_ptr<vattn_llama> vattn_llama_create(const vattn_llama_cache& cache,
                                                 void (*say)(const char* line));

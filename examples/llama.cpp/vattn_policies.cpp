@@ -111,7 +111,7 @@ private:
   /// Of a KV head, at most.
   int calls() const noexcept { return extents_.split ? extents_.group : 1; }
   std::size_t place(int sequence, int layer) const noexcept {
-    return static_cast<std::size_t>(sequence * extents_.layers + layer);
+    return static_cast<std::size_t>(index_t{sequence} * extents_.layers + layer);
   }
   head_index& index_of(const head_work& work, int layer) noexcept {
     return heads_[place(work.sequence, layer)][static_cast<std::size_t>(work.head)];
