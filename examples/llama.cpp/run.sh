@@ -69,14 +69,14 @@ case $weights in f16 | f32 | as-is) ;; *) vattn_die "--weights: want f16, f32 or
 [ -r "$text" ] || vattn_die "no such text: $text"
 model_name=$(basename "${model:-SmolLM2-135M-Instruct}" .gguf)
 
-# Of each text how many positions, decoded in stretches of how many; samples of a task; ...
+# Positions of each text and of a stretch, audited calls, samples of a task, tokens of texts, timed steps.
 text_names=(prose code licence dialogue)
 prompts=("The keeper of the lighthouse" "A short history of the bicycle begins"
   "Here is a program in Python that plays chess, explained step by step." "Once there were four brothers who")
 if [ $size = full ]; then
   positions=4096 stretch=512 audit=8 samples=20 screened=5 lengths=(1024 2048 4096 8192) generated=4096 timed=64
 else
-  positions=64 stretch=64 audit=2 samples=5 screened=2 lengths=(1024 2048) generated=256 timed=16
+  positions=64 stretch=64 audit=2 samples=3 screened=2 lengths=(1024) generated=256 timed=16
   prompts=("${prompts[0]}")
 fi
 
