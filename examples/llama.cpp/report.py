@@ -419,7 +419,7 @@ def promising(table):
 class Check:
     """A line of the table of verdicts. `gap`: by how much it is missed; 0 or less is met."""
 
-    def __init__(self, what, wanted, seen, gap, unit="points of %", met="met"):
+    def __init__(self, what, wanted, seen, gap, unit="percentage points", met="met"):
         self.what, self.wanted, self.seen, self.gap = what, wanted, seen, gap
         self.unit, self.met = unit, met
 
@@ -1398,7 +1398,7 @@ def loss_row(**more):
 def test_checks():
     assert check_loss(table_of("losses", [loss_row(loss=2.01)])).verdict == "met"
     missed = check_loss(table_of("losses", [loss_row(), loss_row(text="code", loss=2.02)]))
-    assert missed.verdict == "**missed** by 0.5 points of %" and "code +1.00 %" in missed.seen
+    assert missed.verdict == "**missed** by 0.5 percentage points" and "code +1.00 %" in missed.seen
     assert check_loss(table_of("losses", [loss_row(epsilon=0.1)])).verdict == "not made"
     assert check_loss(table_of("losses", [loss_row(policy="default:0.05", epsilon="")])).gap < 0
 
@@ -1418,12 +1418,12 @@ def test_checks():
 
     assert check_agreement(table_of("losses", [loss_row(agreement=0.99)])).verdict == "met"
     two = [loss_row(agreement=0.985), loss_row(text="code")]
-    assert "0.5 points" in check_agreement(table_of("losses", two)).verdict
+    assert "0.5 percentage points" in check_agreement(table_of("losses", two)).verdict
     # The noise floor is told; it changes no verdict.
     floor = loss_row(policy="exact", epsilon="", agreement=0.98, agreement_exact=1.0)
     check = check_agreement(table_of("losses", [
         loss_row(agreement=0.98, agreement_exact=0.995, last=101), {**floor, "last": 101}]))
-    assert check.verdict == "**missed** by 1 points of %"
+    assert check.verdict == "**missed** by 1 percentage points"
     assert check.seen == "prose 98.00 ± 1.40 % (noise floor 98.00 %, with exact 99.50 %)"
 
     task = {"task": "vt", "length": 1024, "policy": "default:0.05", "score": 0.49,
