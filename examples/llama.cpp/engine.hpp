@@ -19,8 +19,6 @@ namespace vattn_llama_cpp {
 /// Sizes that indices and counters go by.
 struct engine_extents {
   int sequences = 1, layers = 1, kv_heads = 1, group = 1;
-  /// Calls have one query head each.
-  bool split = false;
 };
 
 /// One KV head of one sequence in one layer, and its rows now.

@@ -82,25 +82,8 @@ private:
   std::map<std::string, std::ofstream> files_;
 };
 
-/// Shares of the rows that were read, summed over so many calls.
-struct density_sum {
-  double sum = 0.0;
-  vattn::index_t calls = 0;
-
-  density_sum operator-(const density_sum& before) const noexcept {
-    return {sum - before.sum, calls - before.calls};
-  }
-  /// 1 where all was dense.
-  double mean() const noexcept { return calls == 0 ? 1.0 : sum / static_cast<double>(calls); }
-};
 inline density_sum density_of(const context& of) {
-  density_sum all;
-  if (of.state() == nullptr) return all;
-  for (const head_count& head : report_of(*of.state()).heads) {
-    all.sum += head.density;
-    all.calls += head.calls;
-  }
-  return all;
+  return of.state() == nullptr ? density_sum{} : report_of(*of.state()).density();
 }
 
 }  // namespace vattn_llama_cpp

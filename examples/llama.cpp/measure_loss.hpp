@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sstream>
+#include <utility>
 
 #include "evaluation.hpp"
 #include "support/progress.hpp"
@@ -40,6 +41,11 @@ public:
   const std::string& policy() const noexcept { return policy_; }
   context& engine() const noexcept { return *engine_; }
   bool follows() const noexcept { return follows_; }
+  /// Mean share of the rows read since it was asked last.
+  double take_density() {
+    const density_sum before = std::exchange(read_, density_of(*engine_));
+    return (read_ - before).mean();
+  }
   step_sums sums;
 
   /// What the step at a position did: errors of its audited calls, if an epsilon is promised, and, where a bin ends,
@@ -84,12 +90,14 @@ private:
   std::string policy_;
   std::unique_ptr<context> engine_;
   bool follows_;
+  density_sum read_;
   std::vector<head_count> heads_;
   std::vector<vattn::audit_row> rows_;
   std::int64_t bin_first_ = -1;
 };
 
-/// The runs of all policies (`topk:same` reads as many rows as the first of them) with the text's beginning in their caches, which is prefilled once for each layout of caches.
+/// The runs of all policies (`topk:same` reads as many rows as the first of them) with the text's beginning in their
+/// caches, which is prefilled once for each layout of caches.
 /// The first one is the engine's flash attention, the second one the library's dense kernel: flash attention adds up
 /// f16 values in f16, which shows.
 inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
@@ -123,13 +131,12 @@ inline std::vector<loss_run> begin_runs(const evaluation& e, const model& of,
 /// One step of all runs.
 inline void step_all(std::vector<loss_run>& runs, llama_token token, llama_token next,
                      std::int64_t at) {
-  const bool leads = runs.size() > 2 && runs[2].engine().state() != nullptr;
-  const density_sum before = leads ? density_of(runs[2].engine()) : density_sum{};
   double density = 1.0;
-  for (loss_run& r : runs) {
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    loss_run& r = runs[i];
     if (r.follows()) set_density(*r.engine().state(), density);
     r.sums.seconds += seconds_of([&] { r.engine().decode(token, static_cast<llama_pos>(at)); });
-    if (leads && &r == &runs[2]) density = (density_of(r.engine()) - before).mean();
+    if (i == 2) density = r.take_density();
   }
   const std::span<const float> dense = runs[0].engine().logits();
   const std::span<const float> exact = runs[1].engine().logits();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "evaluation.hpp"
+#include "support/head_report.hpp"
 #include "support/progress.hpp"
 
 namespace vattn_llama_cpp {
@@ -79,8 +80,7 @@ inline void measure_speed(const evaluation& e) {
       // The first step builds the indices.
       const auto median = [](std::vector<double> all) {
         all.erase(all.begin());
-        std::nth_element(all.begin(), all.begin() + std::ssize(all) / 2, all.end());
-        return all[all.size() / 2];
+        return vattn_examples::median(all);
       };
       const double step = median(runs[i].times);
       const double attention = median(runs[i].shares);

@@ -24,6 +24,18 @@ struct head_count {
   std::array<vattn::index_t, vattn::status_count> statuses{};
 };
 
+/// Shares of the rows that were read, summed over so many calls.
+struct density_sum {
+  double sum = 0.0;
+  vattn::index_t calls = 0;
+
+  density_sum operator-(const density_sum& before) const noexcept {
+    return {sum - before.sum, calls - before.calls};
+  }
+  /// 1 where all was dense.
+  double mean() const noexcept { return calls == 0 ? 1.0 : sum / static_cast<double>(calls); }
+};
+
 struct state_report {
   options asked;
   /// Heads that were called, by layer and KV head.
@@ -36,6 +48,15 @@ struct state_report {
   vattn::index_t rows_indexed = 0;
   /// Indices that differed from one built anew, if VATTN_VERIFY is set: 0 unless there is a mistake here.
   vattn::index_t stale = 0;
+
+  density_sum density() const noexcept {
+    density_sum all;
+    for (const head_count& head : heads) {
+      all.sum += head.density;
+      all.calls += head.calls;
+    }
+    return all;
+  }
 };
 
 /// States that are on and alive, the oldest first. Not while another thread makes or frees a context.

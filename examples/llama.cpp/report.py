@@ -936,6 +936,12 @@ def table_lines(header, rows):
               for row in rows), ""]
 
 
+def table_of_columns(columns, rows):
+    """Of pairs: a column's name, and its cell of a row."""
+    return table_lines([name for name, _ in columns],
+                       [[cell(row) for _, cell in columns] for row in rows])
+
+
 def noise_floor(losses):
     """How far the engine's dense attention and the library's agree."""
     floors = exact_rows(losses)
@@ -973,9 +979,8 @@ def section_losses(losses):
     if not np.isnan(losses["divergence_exact"]).all():
         columns.append(("KL to exact", lambda row: f"{row['divergence_exact']:.2g}"))
     columns.append(("rows read", lambda row: percent(row["density"], 1)))
-    rows = [[cell(row) for _, cell in columns]
-            for text in unique(losses["text"]) for row in losses.where(text=text).rows()]
-    return table_lines([name for name, _ in columns], rows)
+    return table_of_columns(columns, [row for text in unique(losses["text"])
+                                      for row in losses.where(text=text).rows()])
 
 
 def section_density(heads):
@@ -1074,9 +1079,7 @@ def section_speed(speed):
          else percent(row["attention_share"], 1)),
         ("attention, ms a token", lambda row: "" if math.isnan(row["attention_seconds"])
          else f"{1e3 * row['attention_seconds']:.1f}")]
-    rows = speed.having(times=np.array(beside_dense(speed))).rows()
-    return table_lines([name for name, _ in columns],
-                       [[cell(row) for _, cell in columns] for row in rows])
+    return table_of_columns(columns, speed.having(times=np.array(beside_dense(speed))).rows())
 
 
 def section_generation(generation):
@@ -1096,8 +1099,7 @@ def section_generation(generation):
     for column, name, told in more:
         if not all(math.isnan(row[column]) for row in rows):
             columns.append((name, lambda row, column=column, told=told: told(row[column])))
-    return table_lines([name for name, _ in columns],
-                       [[cell(row) for _, cell in columns] for row in rows])
+    return table_of_columns(columns, rows)
 
 
 def passed(row):

@@ -613,9 +613,9 @@ def error_of(values):
 
 
 def scores(tasks, outputs):
-    """Rows of task, length, policy, score, dense_score, difference_error, n; means over ids with an output.
+    """Rows of task, length, policy, score, dense_score, difference_error, n and of.
 
-    `dense_score` is the mean of policy `dense` over the same ids, `difference_error` the standard
+    Scores are means over the n of `of` ids that have an output; `dense_score` is the mean of policy `dense` over the same ids, `difference_error` the standard
     error of the mean difference to it; NaN where one of them lacks it or, the latter, n is 1.
     """
     known = {task["id"]: task for task in tasks}
@@ -679,8 +679,8 @@ def score(asked):
               f"{row['dense_score']:>7.3f} {row['n']:>5}")
     for row in rows:
         if row["n"] < row["of"]:
-            print(f"ruler.py: {row['task']} {row['length']} {row['policy']}: {row['of'] - row['n']} of "
-                  f"{row['of']} outputs are missing; the means leave them out", file=sys.stderr)
+            print(f"ruler.py: {row['task']} {row['length']} {row['policy']}: "
+                  f"{row['of'] - row['n']} of {row['of']} outputs are missing; the means leave them out", file=sys.stderr)
     if asked.csv:
         columns = ("task", "length", "policy", "score", "dense_score", "difference_error", "n")
         with open(asked.csv, "w", newline="", encoding="utf-8") as file:

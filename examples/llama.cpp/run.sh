@@ -296,10 +296,11 @@ ask() {
 }
 
 # The tasks of one length: which of them the dense model can do, by a few samples, and the answers to these. Their names
-# are left in `able`, for the next length: what is beyond the model at one length is not asked at twice that.
+# are left in `able`, for the next length: what is beyond the model at one length is not asked at twice that. The first
+# length has all of them: no `--tasks`.
 ruler_at() {
   local length=$1 at=$runs/ruler/$1
-  local make=(--tasks "${able[@]}" --lengths "$length" --essay "$work/texts/prose.txt"
+  local make=(${able[@]+--tasks "${able[@]}"} --lengths "$length" --essay "$work/texts/prose.txt"
     --count "$(printf '%q ' "$work/build/evaluate" count --model "$model")")
   mkdir -p "$at"
   /usr/bin/python3 "$here/ruler.py" make "$at/tasks.jsonl" --samples "$samples" "${make[@]}"
@@ -313,13 +314,11 @@ ruler_at() {
 
 ruler() {
   weigh
-  local able=(niah_single_1 niah_single_2 niah_single_3 niah_multikey_1 niah_multikey_2 niah_multikey_3
-    niah_multivalue niah_multiquery vt cwe fwe qa_1 qa_2)
-  local length at=$runs/ruler
+  local able=() length at=$runs/ruler
   for length in "${lengths[@]}"; do
-    [ ${#able[@]} -gt 0 ] || break
     say "RULER tasks of $length tokens"
     ruler_at "$length"
+    [ ${#able[@]} -gt 0 ] || break
   done
   cat "$at"/*/able.jsonl >"$at/able.jsonl"
   /usr/bin/python3 "$here/ruler.py" score "$at/able.jsonl" "$at"/*/able/*/answers.jsonl --csv "$at/ruler.csv"

@@ -116,7 +116,6 @@ vattn_llama::vattn_llama(const vattn_llama_cache& of, options what, void (*say_l
       supported_(of.layers, -1) {
   extents.sequences = static_cast<int>(of.sequences);
   extents.layers = static_cast<int>(of.layers);
-  extents.split = asked.split;
   const std::lock_guard lock(registry_lock);
   registry().push_back(this);
 }
@@ -129,15 +128,10 @@ vattn_llama::~vattn_llama() {
   if (!asked.verbose || operators == 0) return;
   const state_report all = report_of(*this);
   std::ostringstream text;
-  double density = 0.0;
-  vattn::index_t calls = 0;
-  for (const head_count& head : all.heads) {
-    density += head.density;
-    calls += head.calls;
-  }
-  text << "vattention: " << calls << " calls of " << all.heads.size() << " KV heads, "
-       << 100.0 * density / static_cast<double>(calls) << " % of the rows read, " << all.seconds
-       << " s in " << all.operators << " operators\n";
+  const density_sum density = all.density();
+  text << "vattention: " << density.calls << " calls of " << all.heads.size() << " KV heads, "
+       << 100.0 * density.mean() << " % of the rows read, " << all.seconds << " s in "
+       << all.operators << " operators\n";
   if (asked.audit > 0) text << all.audit;
   std::fputs(text.str().c_str(), stderr);
 }
@@ -270,7 +264,7 @@ void vattn_llama::answer(ggml_tensor& dst, const layer_hook& hook) {
   const auto per_stream = static_cast<int>(mask.ne[1]);
   const auto kv_heads = static_cast<int>(k.ne[1]);
   const auto group = static_cast<int>(q.ne[1] / k.ne[1]);
-  const int together = extents.split ? 1 : group;
+  const int together = asked.split ? 1 : group;
   make_doer();
   collect(dst);
   works_.clear();

@@ -27,7 +27,7 @@ namespace {
 struct engine_setting {
   engine_extents extents;
   int audit = 0;
-  bool verify = false;
+  bool verify = false, split = false;
 };
 
 template <class Functor>
@@ -38,6 +38,7 @@ public:
         functor_(std::move(functor)),
         audit_every_(setting.audit),
         verify_(setting.verify),
+        calls_(setting.split ? extents_.group : 1),
         heads_(static_cast<std::size_t>(extents_.sequences * extents_.layers)) {
     forget_audit();
   }
@@ -87,8 +88,8 @@ public:
   void forget_audit() override {
     audited_.emplace(functor_, vattn::audit_plan{.every = audit_every_,
                                                  .layers = extents_.layers,
-                                                 .kv_heads = extents_.kv_heads * calls(),
-                                                 .group = extents_.group / calls()});
+                                                 .kv_heads = extents_.kv_heads * calls_,
+                                                 .group = extents_.group / calls_});
   }
   index_t rows_indexed() const noexcept override {
     index_t rows = 0;
@@ -108,8 +109,6 @@ private:
     index_t intact = 0;
   };
 
-  /// Of a KV head, at most.
-  int calls() const noexcept { return extents_.split ? extents_.group : 1; }
   std::size_t place(int sequence, int layer) const noexcept {
     return static_cast<std::size_t>(index_t{sequence} * extents_.layers + layer);
   }
@@ -140,6 +139,8 @@ private:
   Functor functor_;
   int audit_every_;
   bool verify_;
+  /// Of a KV head and token, at most.
+  int calls_;
   index_t stale_ = 0;
   std::optional<audited_type> audited_;
   std::vector<std::vector<head_index>> heads_;
@@ -255,7 +256,7 @@ std::unique_ptr<engine> make_engine(const options& options, const engine_extents
     for (const named_policy& known : policies) names += std::string(", ") + known.name;
     throw option_error("VATTN_POLICY: want one of " + names + ", got " + options.policy);
   }
-  return policy->make(options, {extents, options.audit, options.verify});
+  return policy->make(options, {extents, options.audit, options.verify, options.split});
 }
 
 }  // namespace vattn_llama_cpp
