@@ -2,6 +2,31 @@
 include_guard()
 include(Catch)
 
+# Compiles a folder's tests eight to a translation unit: what several of them instantiate is compiled once. Each file has
+# a namespace of its own, so all that it includes is included before the first.
+function(vattn_unite_tests program folder)
+  set(includes "")
+  foreach(source IN LISTS ARGN)
+    get_source_file_property(alone ${source} SKIP_UNITY_BUILD_INCLUSION)
+    if(alone)
+      continue()
+    endif()
+    file(STRINGS ${source} lines REGEX "^#include ")
+    list(APPEND includes ${lines})
+  endforeach()
+  list(REMOVE_DUPLICATES includes)
+  list(JOIN includes "\n" includes)
+  set(headers ${CMAKE_CURRENT_BINARY_DIR}/generated/${program}_headers.hpp)
+  file(CONFIGURE OUTPUT ${headers} CONTENT "#pragma once\n${includes}\n" @ONLY)
+  target_include_directories(${program} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/${folder})
+  set_target_properties(${program} PROPERTIES
+    UNITY_BUILD ON
+    UNITY_BUILD_BATCH_SIZE 8
+    UNITY_BUILD_UNIQUE_ID vattn_test_file
+    UNITY_BUILD_CODE_BEFORE_INCLUDE "#include \"${headers}\"\nnamespace vattn_test_file {"
+    UNITY_BUILD_CODE_AFTER_INCLUDE "}")
+endfunction()
+
 # Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) that VATTN_TESTS names, or all,
 # into one program and tells ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
 # two translation units does not link.
@@ -32,6 +57,11 @@ function(add_vattention_test folder)
   target_link_libraries(${program} PRIVATE vattention_test_support ${packages})
   target_sources(${program} PRIVATE $<TARGET_OBJECTS:vattention_test_odr>)
   target_precompile_headers(${program} REUSE_FROM vattention_test_odr)
+  # Tests of the kernels add to the library's own namespace. Together those of the examples make g++ 12 warn of
+  # std::string's own copying, wrongly.
+  if(VATTN_UNITY_TESTS AND NOT folder MATCHES "^(kernels|examples)$")
+    vattn_unite_tests(${program} ${folder} ${sources})
+  endif()
 
   catch_discover_tests(${program}
     TEST_PREFIX "${name}."

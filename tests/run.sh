@@ -10,13 +10,15 @@ Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs eve
   release   optimised (-O2), warnings are errors; all tests, examples, benchmarks built (these without
             optimisation, to see that they compile); if a compiler is named, at -O1, without the benchmarks, the
             statistical tests, the second runs named below and the compilation of each header for itself
-  sanitize  Debug with the address and undefined-behaviour sanitizers; without the tests of the build
+  sanitize  -O1 with asserts and the address and undefined-behaviour sanitizers, warnings are errors; by clang++, unless
+            a compiler is named: so two compilers see every test; without the tests of the build
             itself, the examples, the statistical ones and the second run of each program under other kernel rows
             (the tests of the kernels run every row): no different there, and slow
   aarch64   (only if named) kernels, what the core computes, and the one-line call, cross-compiled by g++ for AArch64 and run by
             qemu-user: every shape and misalignment that the kernel tests run elsewhere, with the dot
             product instructions and, the kernels, without; a header-only Catch2 (2.13) or one of the other
             machine is needed
+The first two compile several test files at a time (VATTN_UNITY_TESTS).
 Build folders: build/release, build/asan-ubsan and build/aarch64, with -COMPILER behind if one is named.
 TEXT
 }
@@ -37,7 +39,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=cmake/setup.sh
 . "$root/cmake/setup.sh"
 groups=(build tests bench examples)
-[ "$only" = aarch64 ] && groups=(build tests aarch64)
+case $only in
+  aarch64) groups=(build tests aarch64) ;;
+  '' | sanitize) [ -n "$compiler" ] || groups+=(clang) ;;
+esac
 options=(-DVATTN_BENCH_UNOPTIMISED=ON "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG")
 without=()
 suffix=
@@ -53,6 +58,7 @@ if [ -n "$compiler" ]; then
   export CXX=$compiler
 fi
 vattn_setup "${groups[@]}"
+[ "$only" = aarch64 ] || options+=(-DVATTN_UNITY_TESTS=ON)
 
 launcher=()
 if command -v ccache >/dev/null; then
@@ -83,7 +89,9 @@ if [ "$only" = aarch64 ]; then
   QEMU_CPU=max run_stage aarch64 -LE '^(build|isa)$'
 fi
 case $only in '' | sanitize)
-  [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "${CXX:-c++}"
+  export CXX=${compiler:-clang++}
+  vattn_need_compiler "$CXX"
+  [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "$CXX"
   export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
   run_stage asan-ubsan -LE '^(build|statistical|isa)$'
   ;;
