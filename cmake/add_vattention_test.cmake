@@ -27,6 +27,20 @@ function(vattn_unite_tests program folder)
     UNITY_BUILD_CODE_AFTER_INCLUDE "}")
 endfunction()
 
+# Whether an x86-64 machine may run a kernel row wider than AVX2's, which is the tests' own row otherwise.
+function(vattn_has_wider_row result)
+  set(wider ON)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    set(wider OFF)
+  elseif(EXISTS /proc/cpuinfo)
+    file(STRINGS /proc/cpuinfo flags REGEX "^flags" LIMIT_COUNT 1)
+    if(flags AND NOT flags MATCHES " avx512f")
+      set(wider OFF)
+    endif()
+  endif()
+  set(${result} ${wider} PARENT_SCOPE)
+endfunction()
+
 # Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) that VATTN_TESTS names, or all,
 # into one program and tells ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
 # two translation units does not link.
@@ -70,7 +84,8 @@ function(add_vattention_test folder)
 
   if(NOT arg_NO_ISA_SWEEP)
     set(rows scalar)
-    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    vattn_has_wider_row(wider)
+    if(wider)
       list(APPEND rows avx2)
     endif()
     foreach(row IN LISTS rows)

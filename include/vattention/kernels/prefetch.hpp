@@ -47,25 +47,26 @@ inline const prefetch_plan& active_plan() noexcept {
 #endif
 }
 
-/// Asks for `Lines` cache lines from `at`. Always inlined: g++ 12 takes a function that only prefetches for
-/// one without effect and deletes its calls.
+/// Asks for `Lines` cache lines from the address `at`, a number because lines reach over the ends of what a pointer may
+/// point to. Always inlined: g++ 12 takes a function that only prefetches for one without effect and deletes its calls.
 template <int Lines>
-VATTN_ALWAYS_INLINE void prefetch_some(const char* at, bool to_l1) noexcept {
+VATTN_ALWAYS_INLINE void prefetch_some(std::uintptr_t at, bool to_l1) noexcept {
+  const auto line = [at](int l) { return reinterpret_cast<const void*>(at + 64u * unsigned(l)); };
   if (to_l1) {
     VATTN_UNROLL
-    for (int l = 0; l < Lines; ++l) __builtin_prefetch(at + 64 * l, 0, 3);
+    for (int l = 0; l < Lines; ++l) __builtin_prefetch(line(l), 0, 3);
   } else {
     VATTN_UNROLL
-    for (int l = 0; l < Lines; ++l) __builtin_prefetch(at + 64 * l, 0, 2);
+    for (int l = 0; l < Lines; ++l) __builtin_prefetch(line(l), 0, 2);
   }
 }
 
 /// Asks for the cache lines of `bytes` bytes from `at`, most of them four at a time: short loops are hard to
 /// predict.
 VATTN_ALWAYS_INLINE void prefetch_lines(const void* at, index_t bytes, bool to_l1) noexcept {
-  const auto skip = static_cast<index_t>(reinterpret_cast<std::uintptr_t>(at) % 64);
-  const char* line = static_cast<const char*>(at) - skip;
-  index_t left = bytes + skip;
+  auto line = reinterpret_cast<std::uintptr_t>(at);
+  index_t left = bytes + static_cast<index_t>(line % 64);
+  line -= line % 64;
   for (; left > 192; left -= 256, line += 256) prefetch_some<4>(line, to_l1);
   for (; left > 0; left -= 64, line += 64) prefetch_some<1>(line, to_l1);
 }
