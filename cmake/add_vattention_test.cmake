@@ -27,19 +27,17 @@ function(vattn_unite_tests program folder)
     UNITY_BUILD_CODE_AFTER_INCLUDE "}")
 endfunction()
 
-# Whether an x86-64 machine may run a kernel row wider than AVX2's, which is the tests' own row otherwise.
-function(vattn_has_wider_row result)
-  set(wider ON)
-  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-    set(wider OFF)
-  elseif(EXISTS /proc/cpuinfo)
+# The kernel rows that each program is run under again: the machine's own row, AVX2 or wider, is that of the other tests.
+set(vattn_swept_rows scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  set(flags "")
+  if(EXISTS /proc/cpuinfo)
     file(STRINGS /proc/cpuinfo flags REGEX "^flags" LIMIT_COUNT 1)
-    if(flags AND NOT flags MATCHES " avx512f")
-      set(wider OFF)
-    endif()
   endif()
-  set(${result} ${wider} PARENT_SCOPE)
-endfunction()
+  if(NOT flags OR flags MATCHES " avx512f")
+    list(APPEND vattn_swept_rows avx2)
+  endif()
+endif()
 
 # Builds every tests/<folder>/*_test.cpp (folder "." for tests/*_test.cpp) that VATTN_TESTS names, or all,
 # into one program and tells ctest each of its test cases. Each program holds odr/*.cpp, so a function that is defined twice in
@@ -83,12 +81,7 @@ function(add_vattention_test folder)
     PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 
   if(NOT arg_NO_ISA_SWEEP)
-    set(rows scalar)
-    vattn_has_wider_row(wider)
-    if(wider)
-      list(APPEND rows avx2)
-    endif()
-    foreach(row IN LISTS rows)
+    foreach(row IN LISTS vattn_swept_rows)
       add_test(NAME isa.${row}.${name} COMMAND ${program}
         WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
       set_tests_properties(isa.${row}.${name} PROPERTIES

@@ -19,7 +19,7 @@ Installs what is missing (apt-get; see cmake/setup.sh), then builds and runs eve
             product instructions and, the kernels, without; a header-only Catch2 (2.13) or one of the other
             machine is needed
 The first two compile several test files at a time (VATTN_UNITY_TESTS).
-Build folders: build/release, build/asan-ubsan and build/aarch64, with -COMPILER behind if one is named.
+Build folders: build/release and build/aarch64, with -COMPILER behind if one is named, and build/asan-ubsan-COMPILER.
 TEXT
 }
 
@@ -90,6 +90,7 @@ if [ "$only" = aarch64 ]; then
 fi
 case $only in '' | sanitize)
   export CXX=${compiler:-clang++}
+  suffix=-$(basename "$CXX")
   vattn_need_compiler "$CXX"
   [ "${VATTN_SETUP:-on}" = off ] || vattn_need_sanitizers "$CXX"
   export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
